@@ -1,0 +1,19 @@
+//! Where the built libraries and programs find MLX, and the name by which others find us.
+
+use std::path::PathBuf;
+
+fn main() {
+    println!("cargo::rerun-if-changed=build.rs");
+    let os = std::env::var("CARGO_CFG_TARGET_OS").unwrap_or_default();
+    if os == "macos" {
+        println!("cargo::rustc-cdylib-link-arg=-Wl,-install_name,@rpath/libmlxterp.dylib");
+        return;
+    }
+    let major = std::env::var("CARGO_PKG_VERSION_MAJOR").unwrap_or_default();
+    println!("cargo::rustc-cdylib-link-arg=-Wl,-soname,libmlxterp.so.{major}");
+    // An installed library looks beside itself; one built here looks where the set-up put MLX.
+    let root = PathBuf::from(std::env::var("CARGO_MANIFEST_DIR").unwrap_or_default());
+    let lib = root.join("target/mlx/wheel/mlx/lib");
+    println!("cargo::rustc-link-arg=-Wl,-rpath,$ORIGIN");
+    println!("cargo::rustc-link-arg=-Wl,-rpath,{}", lib.display());
+}

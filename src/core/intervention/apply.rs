@@ -1,0 +1,99 @@
+//! Doing it: lazily, keeping the site's dtype and shape.
+
+use super::kind::{Event, Kind};
+use super::selector::axes;
+use super::Intervention;
+use crate::core::arch::tape::Layout;
+use crate::core::tensor::{self as t, Array, Dtype};
+use crate::core::trace::{Batch, fit};
+use crate::error::{ErrorKind, Result, bail, err};
+
+/// Where an intervention is applied.
+pub struct Scene<'a> {
+    /// Full name of the site.
+    pub site: &'a str,
+    /// Its number in the model: noise differs from site to site by it.
+    pub site_number: u64,
+    /// How its axes are to be read.
+    pub layout: Layout,
+    /// The run's tokens.
+    pub batch: &'a Batch,
+}
+
+impl Intervention {
+    /// The changed value: same shape, same dtype, nothing computed yet.
+    pub fn apply(&self, old: &Array, scene: &Scene<'_>) -> Result<Array> {
+        let new = self.changed(old, scene).map_err(|e| match e.kind() {
+            ErrorKind::Callback => e,
+            _ => e.context(format!("{self} at '{}'", scene.site)),
+        })?;
+        if self.select.is_empty() {
+            return Ok(new);
+        }
+        let mask = self.select.mask(scene.site, scene.layout, old.shape(), scene.batch)?;
+        t::select(&mask, &new, old)
+    }
+
+    fn changed(&self, old: &Array, scene: &Scene<'_>) -> Result<Array> {
+        self.kind.check()?;
+        match &self.kind {
+            Kind::ZeroOut => t::zeros_like(old),
+            Kind::Scale { factor } => t::mul(old, &t::weak(*factor, old)?),
+            Kind::AddVector { vector, strength } => {
+                let v = t::cast(&vector.0, old.dtype())?;
+                let v = if *strength == 1.0 { v } else { t::mul(&v, &t::weak(*strength, old)?)? };
+                t::add(old, &fit(&v, old)?)
+            }
+            Kind::ReplaceWith { value } => fit(&value.0, old),
+            Kind::Clamp { low, high } => t::clip(old, *low, *high),
+            Kind::Noise { std, seed } => {
+                let noise = t::cast(&noise_like(old, *seed, scene)?, old.dtype())?;
+                t::add(old, &t::mul(&noise, &t::weak(*std, old)?)?)
+            }
+            Kind::Compose { parts } => {
+                parts.iter().try_fold(old.clone(), |value, part| part.apply(&value, scene))
+            }
+            Kind::Custom(custom) => {
+                let event = Event { site: scene.site, step: 0, lengths: scene.batch.lengths() };
+                match custom.call(&event, old)? {
+                    None => Ok(old.clone()),
+                    Some(new) => fit(&new, old).map_err(|e| e.context(custom.name())),
+                }
+            }
+        }
+    }
+}
+
+/// Standard normal numbers of the site's shape. Each row is drawn alone at its own length, so that it gets in a padded
+/// batch what it gets in a run of its own.
+fn noise_like(old: &Array, seed: u64, scene: &Scene<'_>) -> Result<Array> {
+    let Some(axes) = axes(scene.layout).filter(|a| a.position < old.ndim()) else {
+        bail!(InvalidArgument, "noise needs a site with rows and positions; this one has shape {:?}", old.shape());
+    };
+    // SplitMix64's increment spreads neighbouring site numbers over the key space.
+    let key = seed ^ scene.site_number.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    let width = old.dim(axes.position as i32);
+    let mut by_length: Vec<(usize, Array)> = Vec::new();
+    let mut rows = Vec::new();
+    for length in scene.batch.lengths() {
+        if let Some((_, done)) = by_length.iter().find(|(n, _)| n == length) {
+            rows.push(done.clone());
+            continue;
+        }
+        let mut shape = old.shape().to_vec();
+        (shape[0], shape[axes.position]) = (1, *length as i32);
+        let own = t::random_normal(&shape, Dtype::Float32, key)?;
+        shape[axes.position] = (width - length) as i32;
+        let row = if width == *length {
+            own
+        } else {
+            t::concatenate([&own, &t::full(&shape, 0.0, Dtype::Float32)?], axes.position as i32)?
+        };
+        by_length.push((*length, row.clone()));
+        rows.push(row);
+    }
+    if rows.is_empty() {
+        return Err(err!(InvalidArgument, "noise on an empty batch"));
+    }
+    t::concatenate(&rows, 0)
+}

@@ -1,0 +1,68 @@
+//! Everything around the library: set-up, demo, tests.
+
+mod bindings;
+mod blas;
+mod check;
+mod mlx;
+mod mlxc;
+mod model;
+mod paths;
+mod prerequisites;
+mod python;
+mod setup;
+mod shell;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Set-up, demo and tests of mlxterp")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Fetch MLX and make plain `cargo build` work.
+    Setup {
+        /// BLAS of MLX's CPU backend: reference, openblas or mkl. Default: the fastest measured on this architecture.
+        #[arg(long)]
+        blas: Option<blas::Blas>,
+    },
+    /// Set up, fetch a small real model and show what the library does with it.
+    Demo,
+    /// Set up and run every test.
+    Test {
+        /// Run these steps only.
+        #[arg(long)]
+        only: Vec<String>,
+        /// Leave these steps out.
+        #[arg(long)]
+        skip: Vec<String>,
+    },
+    /// Fetch the model that the demo and the tests use.
+    FetchModel,
+    /// Measure the BLAS candidates for the CPU backend.
+    BlasBench,
+}
+
+fn main() -> Result<()> {
+    match Arguments::parse().task {
+        Task::Setup { blas } => setup::run(blas),
+        Task::Demo => {
+            setup::run(None)?;
+            model::fetch()?;
+            shell::run(shell::cargo().args(["run", "--release", "--bin", "mlxterp", "--", "demo"]))
+        }
+        Task::Test { only, skip } => check::run(&only, &skip),
+        Task::FetchModel => {
+            setup::run(None)?;
+            model::fetch().map(|path| println!("{}", path.display()))
+        }
+        Task::BlasBench => {
+            setup::run(None)?;
+            blas::bench()
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! Running other programs, and remembering what is done.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+/// This very cargo.
+pub fn cargo() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(crate::paths::root());
+    command
+}
+
+/// Runs a program to its end; its failure is an error that names it.
+pub fn run(command: &mut Command) -> Result<()> {
+    let shown = format!("{command:?}");
+    let status = command.status().with_context(|| format!("cannot start {shown}"))?;
+    if !status.success() {
+        bail!("{shown} failed ({status})");
+    }
+    Ok(())
+}
+
+/// Runs a program and returns what it prints.
+pub fn output(command: &mut Command) -> Result<String> {
+    let shown = format!("{command:?}");
+    let out = command.output().with_context(|| format!("cannot start {shown}"))?;
+    if !out.status.success() {
+        bail!("{shown} failed ({})\n{}", out.status, String::from_utf8_lossy(&out.stderr));
+    }
+    Ok(String::from_utf8_lossy(&out.stdout).into_owned())
+}
+
+/// Does `work` unless `dir` holds a stamp that says it was done for this `key`. A half-done `dir` is begun anew.
+pub fn once(dir: &Path, key: &str, what: &str, work: impl FnOnce() -> Result<()>) -> Result<()> {
+    let stamp = dir.join(".done");
+    if std::fs::read_to_string(&stamp).is_ok_and(|k| k == key) {
+        return Ok(());
+    }
+    println!("   {what}");
+    if dir.exists() {
+        std::fs::remove_dir_all(dir)?;
+    }
+    std::fs::create_dir_all(dir)?;
+    work()?;
+    std::fs::write(stamp, key)?;
+    Ok(())
+}
