@@ -1,6 +1,16 @@
 //! Bytes on disk to named tensors: safetensors directories and GGUF files, memory-mapped and distrusted.
 
+mod checkpoint;
+mod directory;
 pub mod ggml;
 pub mod gguf;
+mod mapping;
 pub mod metadata;
+mod raw;
 mod reader;
+mod safetensors;
+#[cfg(test)]
+mod testing;
+
+pub use checkpoint::Checkpoint;
+pub use raw::{RawDtype, RawTensor};
