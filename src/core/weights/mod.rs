@@ -1,6 +1,7 @@
 //! Bytes on disk to named tensors: safetensors directories and GGUF files, memory-mapped and distrusted.
 
 mod checkpoint;
+pub mod dequantise;
 mod directory;
 pub mod ggml;
 pub mod gguf;
