@@ -91,7 +91,7 @@ impl GgmlType {
     /// Bytes that a tensor of `shape` (outermost dimension first) takes.
     pub fn byte_len(self, shape: &[usize]) -> Result<usize> {
         let columns = shape.last().copied().unwrap_or(1);
-        if columns % self.block_len() != 0 {
+        if !columns.is_multiple_of(self.block_len()) {
             bail!(
                 Corrupt,
                 "rows of {columns} elements do not divide into {self} blocks of {} elements",

@@ -135,7 +135,7 @@ impl Description {
     fn place(self, data_start: usize, alignment: usize, file_len: usize) -> Result<GgufTensor> {
         let Self { name, kind, shape, offset } = self;
         let len = kind.byte_len(&shape)?;
-        if offset % alignment as u64 != 0 {
+        if !offset.is_multiple_of(alignment as u64) {
             bail!(Corrupt, "its offset {offset} is not a multiple of the alignment {alignment}");
         }
         let start = usize::try_from(offset).ok().and_then(|o| data_start.checked_add(o));
@@ -160,3 +160,6 @@ fn refuse_overlap(tensors: &[GgufTensor]) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,6 +9,7 @@ mod mapping;
 pub mod metadata;
 mod raw;
 mod reader;
+pub mod repack;
 mod safetensors;
 #[cfg(test)]
 mod testing;

@@ -35,7 +35,7 @@ pub const READABLE: &[GgmlType] = &[
 /// may be done in pieces.
 pub fn dequantise(kind: GgmlType, bytes: &[u8], out: &mut [f32]) -> Result<()> {
     let blocks = bytes.len() / kind.block_bytes();
-    if bytes.len() % kind.block_bytes() != 0 || blocks.checked_mul(kind.block_len()) != Some(out.len()) {
+    if !bytes.len().is_multiple_of(kind.block_bytes()) || blocks.checked_mul(kind.block_len()) != Some(out.len()) {
         bail!(
             Shape,
             "{} bytes of {kind} do not make {} numbers ({} bytes make {})",
