@@ -193,16 +193,29 @@ fn reduce(op: Reduce, x: &Array, axis: i32, keep: bool) -> Result<Array> {
     }
 }
 
+/// Start, stop and step of every axis.
+pub(super) type Bounds = (Vec<i32>, Vec<i32>, Vec<i32>);
+
 /// numpy's basic subscripts.
 pub(crate) fn subscript(x: &Array, subscripts: &[Index]) -> Result<Array> {
+    let mut shape = Vec::new();
+    let (start, stop, step) = walk(x, subscripts, &mut shape)?;
+    t::reshape(&t::slice(x, &start, &stop, &step)?, &shape)
+}
+
+/// The part of `x` that subscripts mean, as a slice of every axis.
+pub(super) fn bounds(x: &Array, subscripts: &[Index]) -> Result<Bounds> {
+    walk(x, subscripts, &mut Vec::new())
+}
+
+/// Reads subscripts against the axes of `x`; `shape` gets the axes that stay, go or come.
+fn walk(x: &Array, subscripts: &[Index], shape: &mut Vec<i32>) -> Result<Bounds> {
     let named = subscripts.iter().filter(|s| matches!(s, Index::Slice { .. } | Index::At(_))).count();
     if named > x.ndim() {
         bail!(Shape, "{named} subscripts for an array of shape {:?}", x.shape());
     }
     let (mut start, mut stop, mut step) = (vec![0; x.ndim()], x.shape().to_vec(), vec![1; x.ndim()]);
     let mut axis = 0;
-    // Result axes in order: keep, drop or insert.
-    let mut shape = Vec::new();
     for s in subscripts {
         match s {
             Index::Ellipsis => {
@@ -228,14 +241,12 @@ pub(crate) fn subscript(x: &Array, subscripts: &[Index]) -> Result<Array> {
                 }
                 let bound = |v: i64| if v < 0 { (v + n).max(0) } else { v.min(n) };
                 let (a, b) = (bound(a.unwrap_or(0)), bound(b.unwrap_or(n)));
-                start[axis] = a as i32;
-                stop[axis] = b.max(a) as i32;
-                step[axis] = *by as i32;
+                (start[axis], stop[axis], step[axis]) = (a as i32, b.max(a) as i32, *by as i32);
                 shape.push(((b.max(a) - a + by - 1) / by) as i32);
                 axis += 1;
             }
         }
     }
     shape.extend_from_slice(&x.shape()[axis..]);
-    t::reshape(&t::slice(x, &start, &stop, &step)?, &shape)
+    Ok((start, stop, step))
 }

@@ -1,0 +1,215 @@
+//! A checkpoint and a description put together: module tree, sites and their names, parameters.
+
+mod info;
+mod load;
+mod parameters;
+mod prompts;
+mod rope;
+mod sites;
+mod uses;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+pub use info::{Info, ModuleInfo};
+pub use load::{LoadOptions, LoadProgress};
+pub use parameters::Parameters;
+pub use prompts::Prompts;
+pub use sites::{SiteId, Sites};
+pub(crate) use uses::Uses;
+
+use crate::core::arch::tape::{Layout, Program, Slot};
+use crate::core::tensor::Array;
+use crate::core::text::Tokenizer;
+use crate::core::trace::{self, Batch, PlannedSite, Straight, Trace, TraceOptions};
+use crate::error::{Result, bail, err};
+
+/// A loaded model. Cloning shares it; it may be used from any thread.
+#[derive(Clone)]
+pub struct Model(Arc<Inner>);
+
+/// What all clones and traces of a model share.
+pub(crate) struct Inner {
+    pub name: String,
+    pub config: Value,
+    pub program: Program,
+    pub uses: Uses,
+    pub straight: Straight,
+    pub parameters: Parameters,
+    pub sites: Sites,
+    pub tokenizer: Option<Tokenizer>,
+    sites_of_slots: HashMap<Slot, SiteId>,
+}
+
+impl Inner {
+    fn new(
+        name: String,
+        config: Value,
+        program: Program,
+        parameters: Parameters,
+        tokenizer: Option<Tokenizer>,
+    ) -> Result<Self> {
+        let mut sites_of_slots = HashMap::new();
+        for (site, (_, hook)) in program.hooks.iter().enumerate() {
+            sites_of_slots.entry(hook.slot).or_insert(site);
+        }
+        Ok(Self {
+            name,
+            config,
+            uses: Uses::of(&program),
+            straight: Straight::of(&program),
+            sites: Sites::new(&program)?,
+            program,
+            parameters,
+            tokenizer,
+            sites_of_slots,
+        })
+    }
+
+    pub fn slot(&self, site: SiteId) -> Slot {
+        self.program.hooks[site].1.slot
+    }
+
+    pub fn layout(&self, site: SiteId) -> Layout {
+        self.program.hooks[site].1.layout
+    }
+
+    /// Which axis of a site counts positions.
+    pub fn position_axis(&self, site: SiteId) -> Option<usize> {
+        match self.layout(site) {
+            Layout::Hidden | Layout::PerHead | Layout::Tokens => Some(1),
+            Layout::Heads | Layout::Scores => Some(2),
+            Layout::Other => None,
+        }
+    }
+
+    /// What people call a slot.
+    pub fn slot_name(&self, slot: Slot) -> String {
+        match self.sites_of_slots.get(&slot) {
+            Some(site) => self.sites.standard_name(*site).unwrap_or_else(|| self.program.hooks[*site].0.clone()),
+            None => format!("slot {slot}"),
+        }
+    }
+
+    fn config_number(&self, keys: &[&str]) -> Option<usize> {
+        keys.iter().find_map(|k| self.config.get(k)?.as_u64()).map(|n| n as usize)
+    }
+}
+
+impl Model {
+    /// Loads a local directory in mlx-lm's layout, a `.gguf` file, or a Hugging Face id.
+    pub fn load(source: &str) -> Result<Self> {
+        Self::load_with(source, &LoadOptions::default(), None)
+    }
+
+    pub(crate) fn inner(&self) -> &Arc<Inner> {
+        &self.0
+    }
+
+    pub(crate) fn from_inner(inner: Arc<Inner>) -> Self {
+        Model(inner)
+    }
+
+    /// The sites and their names.
+    pub fn sites(&self) -> &Sites {
+        &self.0.sites
+    }
+
+    /// `config.json`, normalised to one spelling.
+    pub fn config(&self) -> &Value {
+        &self.0.config
+    }
+
+    /// The tape the description was compiled to.
+    pub fn program(&self) -> &Program {
+        &self.0.program
+    }
+
+    /// The tensors.
+    pub fn parameters(&self) -> &Parameters {
+        &self.0.parameters
+    }
+
+    /// The tokenizer; an error when the checkpoint has none.
+    pub fn tokenizer(&self) -> Result<&Tokenizer> {
+        self.0.tokenizer.as_ref().ok_or_else(|| {
+            err!(NotFound, "'{}' has no tokenizer: give token ids, or put its tokenizer.json beside config.json", self.0.name)
+        })
+    }
+
+    /// Number of layers.
+    pub fn num_layers(&self) -> usize {
+        self.0.program.n_layers
+    }
+
+    /// Number of query heads, 0 when the config does not say.
+    pub fn num_heads(&self) -> usize {
+        self.0.config_number(&["num_attention_heads", "n_head", "num_heads"]).unwrap_or(0)
+    }
+
+    /// Width of the residual stream, 0 when the config does not say.
+    pub fn hidden_size(&self) -> usize {
+        self.0.config_number(&["hidden_size", "n_embd", "d_model"]).unwrap_or(0)
+    }
+
+    /// Rows of the embedding: how many token ids there are.
+    pub fn vocab_size(&self) -> usize {
+        self.0.config_number(&["vocab_size"]).unwrap_or(0)
+    }
+
+    /// The longest prompt, when the config says.
+    pub fn context_length(&self) -> Option<usize> {
+        self.0.config_number(&["max_position_embeddings", "n_positions", "n_ctx"])
+    }
+
+    /// Tokens of prompts, checked and padded.
+    pub fn batch(&self, prompts: impl Into<Prompts>) -> Result<Batch> {
+        let rows = match prompts.into() {
+            Prompts::Tokens(rows) => rows,
+            Prompts::Text(texts) => {
+                let tokenizer = self.tokenizer()?;
+                let encode = |(i, t): (usize, &String)| {
+                    tokenizer.encode_prompt(t).map_err(|e| e.context(format!("prompt {i}")))
+                };
+                texts.iter().enumerate().map(encode).collect::<Result<_>>()?
+            }
+        };
+        if self.vocab_size() == 0 {
+            bail!(Config, "config.json of '{}' has no vocab_size: token ids cannot be checked", self.0.name);
+        }
+        let pad = self.0.tokenizer.as_ref().and_then(Tokenizer::pad_id).unwrap_or(0);
+        Batch::new(rows, self.vocab_size(), self.context_length(), pad)
+    }
+
+    /// Starts a trace over one prompt or several. Nothing is computed.
+    pub fn trace(&self, prompts: impl Into<Prompts>) -> Result<Trace> {
+        self.trace_with(prompts, &TraceOptions::default())
+    }
+
+    /// Starts a trace with interventions and options.
+    pub fn trace_with(&self, prompts: impl Into<Prompts>, options: &TraceOptions) -> Result<Trace> {
+        self.trace_batch(self.batch(prompts)?, options)
+    }
+
+    /// Starts a trace over tokens that [`Model::batch`] checked.
+    pub fn trace_batch(&self, batch: Batch, options: &TraceOptions) -> Result<Trace> {
+        Trace::start(self, batch, options)
+    }
+
+    /// The logits `[batch, position, vocabulary]` of a plain forward, lazily.
+    pub fn forward(&self, prompts: impl Into<Prompts>) -> Result<Array> {
+        self.forward_batch(&self.batch(prompts)?)
+    }
+
+    /// [`Model::forward`] over tokens that [`Model::batch`] checked.
+    pub fn forward_batch(&self, batch: &Batch) -> Result<Array> {
+        trace::forward(&self.0, batch)
+    }
+
+    /// Shape and dtype of every site for these prompts, without computing anything.
+    pub fn plan(&self, prompts: impl Into<Prompts>) -> Result<Vec<PlannedSite>> {
+        trace::plan(&self.0, self.batch(prompts)?)
+    }
+}

@@ -1,0 +1,52 @@
+//! What a trace may be started on.
+
+/// One prompt or several, as text or as token ids.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Prompts {
+    /// Text, for the model's tokenizer.
+    Text(Vec<String>),
+    /// Token ids, one list a row.
+    Tokens(Vec<Vec<u32>>),
+}
+
+impl From<&str> for Prompts {
+    fn from(text: &str) -> Self {
+        Prompts::Text(vec![text.to_owned()])
+    }
+}
+
+impl From<&[&str]> for Prompts {
+    fn from(texts: &[&str]) -> Self {
+        Prompts::Text(texts.iter().map(|t| (*t).to_owned()).collect())
+    }
+}
+
+impl<const N: usize> From<[&str; N]> for Prompts {
+    fn from(texts: [&str; N]) -> Self {
+        texts.as_slice().into()
+    }
+}
+
+impl From<Vec<String>> for Prompts {
+    fn from(texts: Vec<String>) -> Self {
+        Prompts::Text(texts)
+    }
+}
+
+impl From<Vec<u32>> for Prompts {
+    fn from(ids: Vec<u32>) -> Self {
+        Prompts::Tokens(vec![ids])
+    }
+}
+
+impl From<&[u32]> for Prompts {
+    fn from(ids: &[u32]) -> Self {
+        Prompts::Tokens(vec![ids.to_vec()])
+    }
+}
+
+impl From<Vec<Vec<u32>>> for Prompts {
+    fn from(rows: Vec<Vec<u32>>) -> Self {
+        Prompts::Tokens(rows)
+    }
+}

@@ -1,0 +1,100 @@
+//! Batches: prompts as tokens, checked and padded.
+
+use std::ffi::c_char;
+
+use super::array::{hand_out, mlxterp_array};
+use super::door::{door, list, output, text};
+use super::library::mlxterp_status;
+use super::model::mlxterp_model;
+use super::registry::{Handle, borrow, give, take};
+use crate::core::model::Prompts;
+use crate::core::trace::Batch;
+use crate::error::{Result, bail};
+
+/// Token ids of one prompt or several, padded on the right. Immutable; any thread may use it.
+pub struct mlxterp_batch(pub(super) Batch);
+
+impl Handle for mlxterp_batch {
+    const NOUN: &'static str = "batch";
+}
+
+fn hand_out_batch(out: *mut *mut mlxterp_batch, work: impl FnOnce() -> Result<Batch>) -> mlxterp_status {
+    door(|| {
+        let out = output(out, std::ptr::null_mut(), "out_batch")?;
+        *out = give(mlxterp_batch(work()?));
+        Ok(())
+    })
+}
+
+/// Encodes texts with the model's tokenizer, special tokens as its own post-processing adds them.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mlxterp_batch_from_texts(
+    model: *const mlxterp_model,
+    texts: *const *const c_char,
+    count: usize,
+    out_batch: *mut *mut mlxterp_batch,
+) -> mlxterp_status {
+    hand_out_batch(out_batch, || {
+        let read = |t: &*const c_char| text(*t, "a text").map(str::to_owned);
+        let texts = list(texts, count, "texts")?.iter().map(read).collect::<Result<Vec<_>>>()?;
+        borrow(model)?.0.batch(Prompts::Text(texts))
+    })
+}
+
+/// Takes token ids as they are: `lengths[r]` ids of row `r` follow those of row `r - 1` in `ids`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mlxterp_batch_from_tokens(
+    model: *const mlxterp_model,
+    ids: *const u32,
+    lengths: *const usize,
+    rows: usize,
+    out_batch: *mut *mut mlxterp_batch,
+) -> mlxterp_status {
+    hand_out_batch(out_batch, || {
+        let lengths = list(lengths, rows, "lengths")?;
+        let Some(total) = lengths.iter().try_fold(0usize, |n, l| n.checked_add(*l)) else {
+            bail!(InvalidArgument, "lengths {lengths:?} add up to more than memory holds");
+        };
+        let mut ids = list(ids, total, "ids")?;
+        let mut split = Vec::with_capacity(rows);
+        for length in lengths {
+            let (row, rest) = ids.split_at(*length);
+            split.push(row.to_vec());
+            ids = rest;
+        }
+        borrow(model)?.0.batch(Prompts::Tokens(split))
+    })
+}
+
+/// Number of rows.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mlxterp_batch_count(batch: *const mlxterp_batch) -> usize {
+    borrow(batch).map_or(0, |b| b.0.len())
+}
+
+/// Positions of the longest row.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mlxterp_batch_width(batch: *const mlxterp_batch) -> usize {
+    borrow(batch).map_or(0, |b| b.0.width())
+}
+
+/// Tokens of each row. Borrowed from the batch.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mlxterp_batch_lengths(batch: *const mlxterp_batch) -> *const usize {
+    borrow(batch).map_or(std::ptr::null(), |b| b.0.lengths().as_ptr())
+}
+
+/// The ids `[rows, width]`, int32, padded on the right.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mlxterp_batch_ids(
+    batch: *const mlxterp_batch,
+    out_array: *mut *mut mlxterp_array,
+) -> mlxterp_status {
+    hand_out(out_array, || Ok(borrow(batch)?.0.ids().clone()))
+}
+
+/// Ends a handle. NULL is fine.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mlxterp_batch_free(batch: *mut mlxterp_batch) {
+    drop(take(batch));
+}

@@ -1,0 +1,295 @@
+//! Models: loading, names, tokens, the plain forward.
+
+use std::ffi::{c_char, c_void};
+
+use super::array::{hand_out, mlxterp_array};
+use super::batch::mlxterp_batch;
+use super::door::{door, give_text, list, optional_text, output, text};
+use super::library::mlxterp_status;
+use super::registry::{Handle, borrow, give, take};
+use crate::core::model::{LoadOptions, LoadProgress, Model};
+use crate::core::tensor::Dtype;
+use crate::core::text::Tokenizer;
+use crate::error::{Result, bail, err};
+
+/// A loaded model. Reference-counted: traces keep theirs alive. Any thread may use it.
+pub struct mlxterp_model(pub(super) Model);
+
+impl Handle for mlxterp_model {
+    const NOUN: &'static str = "model";
+}
+
+/// How far a load has come: `stage` is "download" or "load", `done` and `total` count bytes. Return non-zero to cancel.
+pub type mlxterp_progress_fn =
+    Option<unsafe extern "C" fn(user: *mut c_void, stage: *const c_char, done: u64, total: u64) -> i32>;
+
+/// Options of mlxterp_model_load. Begin with mlxterp_model_options_init.
+#[repr(C)]
+pub struct mlxterp_model_options {
+    /// Size of this struct.
+    pub struct_size: usize,
+    /// The dtype to compute in, such as "float32". NULL: float32 on the CPU backend, else the checkpoint's own.
+    pub dtype: *const c_char,
+    /// 1 keeps quantised weights packed, 0 unpacks them at load, -1 does what is faster on the backend.
+    pub keep_quantised: i32,
+    /// 1 never touches the network.
+    pub offline: i32,
+    /// An architecture description: the name of a shipped one, or the text of a new one. NULL: by the config's model_type.
+    pub description: *const c_char,
+    /// Branch, tag or commit of a Hugging Face repository. NULL: main.
+    pub revision: *const c_char,
+    /// Access token of the Hugging Face hub. NULL: HF_TOKEN or the one that was saved by login.
+    pub token: *const c_char,
+    /// Cache folder of the hub. NULL: HF_HUB_CACHE, HF_HOME or the default.
+    pub cache_dir: *const c_char,
+    /// Called from the loading thread. NULL: nobody is told.
+    pub progress: mlxterp_progress_fn,
+    /// Passed to `progress`.
+    pub progress_user: *mut c_void,
+}
+
+/// Fills in the defaults.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mlxterp_model_options_init(options: *mut mlxterp_model_options) -> mlxterp_status {
+    door(|| {
+        let defaults = mlxterp_model_options {
+            struct_size: size_of::<mlxterp_model_options>(),
+            dtype: std::ptr::null(),
+            keep_quantised: -1,
+            offline: 0,
+            description: std::ptr::null(),
+            revision: std::ptr::null(),
+            token: std::ptr::null(),
+            cache_dir: std::ptr::null(),
+            progress: None,
+            progress_user: std::ptr::null_mut(),
+        };
+        if options.is_null() {
+            bail!(InvalidArgument, "options is NULL");
+        }
+        // SAFETY: not NULL; the header says it points to the struct.
+        unsafe { options.write(defaults) };
+        Ok(())
+    })
+}
+
+fn read_options(o: &mlxterp_model_options) -> Result<LoadOptions> {
+    if o.struct_size != size_of::<mlxterp_model_options>() {
+        bail!(InvalidArgument, "options.struct_size is {}: call mlxterp_model_options_init first", o.struct_size);
+    }
+    let owned = |p, name| optional_text(p, name).map(|t| t.map(str::to_owned));
+    let mut options = LoadOptions {
+        dtype: optional_text(o.dtype, "options.dtype")?.map(Dtype::from_name).transpose()?,
+        keep_quantised: match o.keep_quantised {
+            -1 => None,
+            0 => Some(false),
+            1 => Some(true),
+            other => bail!(InvalidArgument, "options.keep_quantised is {other}: use -1, 0 or 1"),
+        },
+        description: owned(o.description, "options.description")?,
+        ..LoadOptions::default()
+    };
+    options.hub.revision = owned(o.revision, "options.revision")?;
+    options.hub.token = owned(o.token, "options.token")?;
+    options.hub.cache_dir = owned(o.cache_dir, "options.cache_dir")?.map(Into::into);
+    options.hub.offline = o.offline != 0 || options.hub.offline;
+    Ok(options)
+}
+
+/// Loads a local directory in mlx-lm's layout, a `.gguf` file, or a Hugging Face id ("org/name"). `options` may be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mlxterp_model_load(
+    source: *const c_char,
+    options: *const mlxterp_model_options,
+    out_model: *mut *mut mlxterp_model,
+) -> mlxterp_status {
+    door(|| {
+        let out = output(out_model, std::ptr::null_mut(), "out_model")?;
+        let source = text(source, "source")?;
+        // SAFETY: NULL or the struct, as the header says; its size is checked before anything else in it is read.
+        let Some(o) = (unsafe { options.as_ref() }) else {
+            *out = give(mlxterp_model(Model::load(source)?));
+            return Ok(());
+        };
+        let read = read_options(o)?;
+        let (call, user) = (o.progress, o.progress_user);
+        let mut tell = |p: LoadProgress| match call {
+            None => true,
+            Some(f) => {
+                let stage = if p.stage == "download" { c"download" } else { c"load" };
+                // SAFETY: the caller's function with the caller's pointer, on the caller's thread.
+                unsafe { f(user, stage.as_ptr(), p.done, p.total) == 0 }
+            }
+        };
+        *out = give(mlxterp_model(Model::load_with(source, &read, Some(&mut tell))?));
+        Ok(())
+    })
+}
+
+/// A second handle on the same model, to be freed on its own. NULL when `model` is not a live handle.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mlxterp_model_retain(model: *const mlxterp_model) -> *mut mlxterp_model {
+    borrow(model).map_or(std::ptr::null_mut(), |m| give(mlxterp_model(m.0.clone())))
+}
+
+/// Ends a handle. NULL is fine.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mlxterp_model_free(model: *mut mlxterp_model) {
+    drop(take(model));
+}
+
+/// Number of layers. 0 when `model` is not a live handle.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mlxterp_model_num_layers(model: *const mlxterp_model) -> usize {
+    borrow(model).map_or(0, |m| m.0.num_layers())
+}
+
+/// Number of query heads.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mlxterp_model_num_heads(model: *const mlxterp_model) -> usize {
+    borrow(model).map_or(0, |m| m.0.num_heads())
+}
+
+/// Width of the residual stream.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mlxterp_model_hidden_size(model: *const mlxterp_model) -> usize {
+    borrow(model).map_or(0, |m| m.0.hidden_size())
+}
+
+/// How many token ids there are.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mlxterp_model_vocab_size(model: *const mlxterp_model) -> usize {
+    borrow(model).map_or(0, |m| m.0.vocab_size())
+}
+
+fn hand_out_text(out: *mut *mut c_char, work: impl FnOnce() -> Result<String>) -> mlxterp_status {
+    door(|| {
+        let out = output(out, std::ptr::null_mut(), "out_text")?;
+        *out = give_text(work()?)?;
+        Ok(())
+    })
+}
+
+fn json<T: serde::Serialize>(value: &T) -> Result<String> {
+    serde_json::to_string(value).map_err(|e| err!(Backend, "{e}"))
+}
+
+/// The model in numbers and its module tree, as JSON. Free with mlxterp_string_free.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mlxterp_model_info_json(model: *const mlxterp_model, out_text: *mut *mut c_char) -> mlxterp_status {
+    hand_out_text(out_text, || json(&borrow(model)?.0.info()))
+}
+
+/// The normalised config.json. Free with mlxterp_string_free.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mlxterp_model_config_json(model: *const mlxterp_model, out_text: *mut *mut c_char) -> mlxterp_status {
+    hand_out_text(out_text, || json(borrow(model)?.0.config()))
+}
+
+/// The module tree in words. Free with mlxterp_string_free.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mlxterp_model_describe(model: *const mlxterp_model, out_text: *mut *mut c_char) -> mlxterp_status {
+    hand_out_text(out_text, || Ok(borrow(model)?.0.info().to_string()))
+}
+
+/// Names of the sites that a name or pattern ("layers.*.mlp") means, as a JSON list of
+/// `{"name": full path, "standard": short name or null, "on_touch": bool}` in execution order. NULL pattern: all sites.
+/// Free with mlxterp_string_free.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mlxterp_model_sites_json(
+    model: *const mlxterp_model,
+    pattern: *const c_char,
+    out_text: *mut *mut c_char,
+) -> mlxterp_status {
+    hand_out_text(out_text, || {
+        let model = &borrow(model)?.0;
+        let ids: Vec<usize> = match optional_text(pattern, "pattern")? {
+            Some(pattern) => model.sites().resolve_many(pattern)?,
+            None => (0..model.program().hooks.len()).collect(),
+        };
+        let named = |id: &usize| {
+            let (name, hook) = &model.program().hooks[*id];
+            serde_json::json!({
+                "name": name, "standard": model.sites().standard_name(*id), "on_touch": hook.on_touch
+            })
+        };
+        json(&ids.iter().map(named).collect::<Vec<_>>())
+    })
+}
+
+/// Shape and dtype of every site for a batch, without computing anything, as a JSON list of
+/// `{"name", "standard", "shape", "dtype", "on_touch"}`. Free with mlxterp_string_free.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mlxterp_model_plan_json(
+    model: *const mlxterp_model,
+    batch: *const mlxterp_batch,
+    out_text: *mut *mut c_char,
+) -> mlxterp_status {
+    hand_out_text(out_text, || {
+        let rows = borrow(batch)?.0.rows().to_vec();
+        json(&borrow(model)?.0.plan(rows)?)
+    })
+}
+
+/// Logits `[rows, width, vocabulary]` of a plain forward, lazily.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mlxterp_model_forward(
+    model: *const mlxterp_model,
+    batch: *const mlxterp_batch,
+    out_array: *mut *mut mlxterp_array,
+) -> mlxterp_status {
+    hand_out(out_array, || borrow(model)?.0.forward_batch(&borrow(batch)?.0))
+}
+
+fn tokenizer<'a>(model: *const mlxterp_model) -> Result<&'a Tokenizer> {
+    borrow::<mlxterp_model>(model)?.0.tokenizer()
+}
+
+/// Token ids of a text. Writes at most `capacity` ids and always their full number: call again with more room when
+/// it is larger. `ids` may be NULL when `capacity` is 0.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mlxterp_model_encode(
+    model: *const mlxterp_model,
+    text_: *const c_char,
+    add_special_tokens: bool,
+    ids: *mut u32,
+    capacity: usize,
+    out_count: *mut usize,
+) -> mlxterp_status {
+    door(|| {
+        let out = output(out_count, 0, "out_count")?;
+        let encoded = tokenizer(model)?.encode(text(text_, "text")?, add_special_tokens)?;
+        let n = encoded.len().min(capacity);
+        if n > 0 && ids.is_null() {
+            bail!(InvalidArgument, "ids is NULL but capacity is {capacity}");
+        }
+        if n > 0 {
+            // SAFETY: the header says `ids` has room for `capacity`.
+            unsafe { std::ptr::copy_nonoverlapping(encoded.as_ptr(), ids, n) };
+        }
+        *out = encoded.len();
+        Ok(())
+    })
+}
+
+/// Text of token ids. Free with mlxterp_string_free.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mlxterp_model_decode(
+    model: *const mlxterp_model,
+    ids: *const u32,
+    count: usize,
+    skip_special_tokens: bool,
+    out_text: *mut *mut c_char,
+) -> mlxterp_status {
+    hand_out_text(out_text, || tokenizer(model)?.decode(list(ids, count, "ids")?, skip_special_tokens))
+}
+
+/// Text of one token, with the space before it where it has one. Free with mlxterp_string_free.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mlxterp_model_token_to_str(
+    model: *const mlxterp_model,
+    id: u32,
+    out_text: *mut *mut c_char,
+) -> mlxterp_status {
+    hand_out_text(out_text, || tokenizer(model)?.token_to_str(id))
+}
