@@ -5,6 +5,7 @@ pub mod dequantise;
 mod directory;
 pub mod ggml;
 pub mod gguf;
+pub mod gguf_model;
 mod mapping;
 pub mod metadata;
 mod raw;

@@ -1,5 +1,8 @@
+use std::path::Path;
+
 use super::*;
 use crate::core::weights::dequantise::dequantise;
+use crate::core::weights::{Checkpoint, RawDtype, safetensors};
 use crate::error::ErrorKind;
 
 /// What MLX makes of a packed matrix, in float32.
@@ -49,4 +52,32 @@ fn what_cannot_be_packed_is_an_error() {
     block[..2].copy_from_slice(&f16::from_f32(60000.0).to_le_bytes());
     let e = to_mlx(GgmlType::Q8_0, &block, 1, 32).unwrap_err();
     assert!(e.message().contains("60000"), "{e}");
+}
+
+/// Files of other writers, made by make_mlx_packed.py: a GGUF file, and what MLX's own loader makes of it.
+#[test]
+fn packed_as_mlx_packs() {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/weights");
+    let file = Checkpoint::open_gguf(fixtures.join("blocks.gguf")).unwrap();
+    let expected = safetensors::open(&fixtures.join("blocks.safetensors")).unwrap();
+    let mut packed = 0;
+    for (name, tensor) in file.tensors() {
+        let RawDtype::Ggml(kind) = tensor.dtype() else { panic!("{name} is no ggml tensor") };
+        let Some(bits) = mlx_bits(kind) else {
+            assert_eq!(tensor.bytes(), expected[name].bytes(), "{name}");
+            assert_eq!(tensor.shape(), expected[name].shape(), "{name}");
+            continue;
+        };
+        let found = to_mlx(kind, tensor.bytes(), tensor.shape()[0], tensor.shape()[1]).unwrap();
+        let bytes: Vec<u8> = found.weight.iter().flat_map(|w| w.to_le_bytes()).collect();
+        assert_eq!(bytes, expected[name].bytes(), "{name}");
+        assert_eq!(expected[name].shape(), [tensor.shape()[0], tensor.shape()[1] * bits / 32]);
+        for (part, halves) in [("scales", &found.scales), ("biases", &found.biases)] {
+            let other = &expected[&name.replace("weight", part)];
+            let bytes: Vec<u8> = halves.iter().flat_map(|h| h.to_le_bytes()).collect();
+            assert_eq!((other.dtype(), other.bytes()), (RawDtype::F16, bytes.as_slice()), "{part} of {name}");
+        }
+        packed += 1;
+    }
+    assert_eq!(packed, 3);
 }

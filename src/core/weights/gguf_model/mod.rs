@@ -1,0 +1,104 @@
+//! A GGUF file as the model it came from: its `config.json`, the names its modules have, its rows in their order.
+//!
+//! A GGUF file says all this in ggml's words. Here it is said in those of a model directory, so that the rest of the
+//! library need not know which of the two it was given.
+
+mod config;
+mod names;
+mod permutation;
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+pub use permutation::{permute_rows, row_permutation};
+
+use super::checkpoint::Checkpoint;
+use super::metadata::Metadata;
+use super::raw::RawTensor;
+use crate::error::{Result, bail, err};
+
+/// The architectures that are read; llama.cpp files mistral models under `llama`.
+pub const ARCHITECTURES: &[&str] = &["llama", "qwen2", "qwen3"];
+
+/// What a GGUF file holds, in the words of a model directory.
+#[derive(Debug)]
+pub struct GgufModel {
+    /// What would stand in `config.json`.
+    ///
+    /// `rope_scaling` of type `factors` is this library's own: a list of numbers by which the wavelengths of the
+    /// rotary embedding are multiplied, one for each pair of dimensions. Such files state the result of a scaling
+    /// (that of Llama 3.1 for one) and not its parameters.
+    pub config: Value,
+    /// The tensors by the names that the model's modules give them.
+    pub tensors: BTreeMap<String, PlacedTensor>,
+}
+
+/// A tensor of a GGUF file in its place in the model.
+#[derive(Clone, Debug)]
+pub struct PlacedTensor {
+    /// Its name in the file, for messages.
+    pub source: String,
+    /// The tensor as it lies in the file.
+    pub raw: RawTensor,
+    /// Where each row is to be taken from, if not from its own place.
+    pub rows: Option<Vec<usize>>,
+}
+
+impl PlacedTensor {
+    /// The bytes with the rows in the model's order; a copy only if that differs from the file's.
+    pub fn bytes(&self) -> Cow<'_, [u8]> {
+        match &self.rows {
+            None => Cow::Borrowed(self.raw.bytes()),
+            Some(rows) => Cow::Owned(permute_rows(self.raw.bytes(), rows)),
+        }
+    }
+}
+
+impl GgufModel {
+    /// Translates an opened GGUF file.
+    pub fn read(checkpoint: &Checkpoint) -> Result<Self> {
+        let Some(metadata) = checkpoint.metadata() else {
+            bail!(InvalidArgument, "this checkpoint is a directory and has its own config.json")
+        };
+        let tensors = checkpoint.tensors();
+        translate(metadata, tensors).map_err(|e| match tensors.values().next() {
+            Some(t) if !e.message().starts_with(&*t.path().to_string_lossy()) => e.context(t.path().display()),
+            _ => e,
+        })
+    }
+}
+
+fn translate(metadata: &Metadata, tensors: &BTreeMap<String, RawTensor>) -> Result<GgufModel> {
+    let architecture = metadata.str("general.architecture")?;
+    if !ARCHITECTURES.contains(&architecture) {
+        bail!(
+            Unsupported,
+            "GGUF files of architecture `{architecture}` are not read ({} are); a safetensors copy of the model may be",
+            ARCHITECTURES.join(", ")
+        );
+    }
+    let facts = config::Facts::read(architecture, metadata, tensors)?;
+    let mut placed = BTreeMap::new();
+    for (source, raw) in tensors {
+        let place = names::place(architecture, source, facts.layers)?;
+        let names::Place::At(name, heads) = place else { continue };
+        let rows = match heads {
+            // llama.cpp interleaves the two halves of every head of q and k, for llama only.
+            Some(which) if architecture == "llama" => Some(rows(raw, facts.heads(which), source)?),
+            _ => None,
+        };
+        placed.insert(name, PlacedTensor { source: source.clone(), raw: raw.clone(), rows });
+    }
+    Ok(GgufModel { config: facts.config, tensors: placed })
+}
+
+fn rows(raw: &RawTensor, heads: usize, source: &str) -> Result<Vec<usize>> {
+    let n = raw.shape().first().copied().unwrap_or(0);
+    row_permutation(n, heads)
+        .ok_or_else(|| err!(Corrupt, "tensor `{source}` has {n} rows, which {heads} heads cannot share in pairs"))
+}
+
+#[cfg(test)]
+mod tests;
