@@ -1,1 +1,96 @@
-fn main() {}
+//! `mlxterp`: arguments in, library calls, printing out.
+
+mod demo;
+mod load;
+mod trace;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use mlxterp::Result;
+
+#[derive(Parser)]
+#[command(version, about = "Look inside language models and change what happens there")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// What the library does, shown on a small real model.
+    Demo {
+        /// A model directory, .gguf file or Hugging Face id instead of SmolLM2-135M.
+        #[arg(long)]
+        model: Option<String>,
+        /// Where the logit-lens page goes.
+        #[arg(long, default_value = "logit-lens.html")]
+        page: PathBuf,
+    },
+    /// Module tree, dtypes, memory, backend.
+    Info {
+        #[command(flatten)]
+        model: load::Source,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Every site with its short name; with a prompt, its shape and dtype too.
+    Sites {
+        #[command(flatten)]
+        model: load::Source,
+        /// A name or pattern (layers.*.mlp); all sites without it.
+        pattern: Option<String>,
+        /// Plan shapes and dtypes for this prompt, without computing.
+        #[arg(long)]
+        prompt: Option<String>,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Run a prompt, read sites, change sites.
+    Trace(trace::Trace),
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("error: {e}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<()> {
+    match command {
+        Command::Demo { model, page } => demo::run(model.as_deref(), &page),
+        Command::Info { model, json } => {
+            let info = model.load()?.info();
+            if json { print_json(&info) } else { say(&info) }
+        }
+        Command::Sites { model, pattern, prompt, json } => {
+            trace::sites(&model.load()?, pattern.as_deref(), prompt.as_deref(), json)
+        }
+        Command::Trace(trace) => trace.run(),
+    }
+}
+
+fn print_json(value: &impl serde::Serialize) -> Result<()> {
+    match serde_json::to_string_pretty(value) {
+        Ok(text) => say(&text),
+        Err(e) => Err(mlxterp::Error::new(mlxterp::ErrorKind::Io, e.to_string())),
+    }
+}
+
+/// Prints; a reader that has gone away (`| head`) is no error.
+fn say(text: &impl std::fmt::Display) -> Result<()> {
+    use std::io::Write;
+    match writeln!(std::io::stdout(), "{text}") {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(mlxterp::Error::new(mlxterp::ErrorKind::Io, e.to_string()))
+        }
+        _ => Ok(()),
+    }
+}

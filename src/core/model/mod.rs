@@ -1,5 +1,6 @@
 //! A checkpoint and a description put together: module tree, sites and their names, parameters.
 
+mod checkpoint;
 mod info;
 mod load;
 mod parameters;
@@ -14,7 +15,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 pub use info::{Info, ModuleInfo};
-pub use load::{LoadOptions, LoadProgress};
+pub use load::{LoadOptions, LoadProgress, OnProgress};
 pub use parameters::Parameters;
 pub use prompts::Prompts;
 pub use sites::{SiteId, Sites};

@@ -1,7 +1,7 @@
 //! Rotary frequencies for every `rope_scaling` type, once per model.
 //!
 //! The formulas are those of mlx-lm's `initialize_rope` (0.32.2): `default`, `linear`, `dynamic` (NTK), `llama3`,
-//! `yarn` (Peng et al. 2023), `longrope` (Ding et al. 2024), `mrope` for text; and `factors`, which multiplies the
+//! `yarn` (Peng et al. 2023), `longrope` (Ding et al. 2024; short factors for short rows, as transformers does), `mrope` for text; and `factors`, which multiplies the
 //! frequencies' reciprocals by a list (GGUF's `rope_freqs`).
 
 use serde_json::Value;
@@ -19,8 +19,17 @@ pub struct Rotation {
     freqs: Option<Array>,
     /// Multiplies the turned features first (YaRN, LongRoPE).
     input_scale: f64,
-    /// The base grows with the length beyond this many positions: `(max_position_embeddings, factor)`.
-    dynamic: Option<(f64, f64)>,
+    /// What the length of a row changes.
+    by_length: ByLength,
+}
+
+/// Rotations that differ between short and long rows.
+enum ByLength {
+    Nothing,
+    /// The base grows beyond `max` positions (dynamic NTK).
+    Dynamic { max: f64, factor: f64 },
+    /// Other frequencies beyond `max` positions (LongRoPE).
+    Long { max: usize, freqs: Array },
 }
 
 impl Rotation {
@@ -36,7 +45,7 @@ impl Rotation {
             position_scale: 1.0,
             freqs: None,
             input_scale: 1.0,
-            dynamic: None,
+            by_length: ByLength::Nothing,
         };
         let Some(s) = scaling else { return Ok(rotation) };
         match kind.unwrap_or("default") {
@@ -46,7 +55,7 @@ impl Rotation {
                 let max = spec.max_pos.ok_or_else(|| {
                     err!(Config, "rope_scaling of type 'dynamic' needs max_position_embeddings in config.json")
                 })?;
-                rotation.dynamic = Some((max, number(s, "factor")?));
+                rotation.by_length = ByLength::Dynamic { max, factor: number(s, "factor")? };
             }
             "llama3" => rotation.set_freqs(&llama3(dims, base, s)?)?,
             "yarn" | "deepseek_yarn" | "telechat3-yarn" => {
@@ -55,9 +64,11 @@ impl Rotation {
                 rotation.set_freqs(&freqs)?;
             }
             "longrope" | "su" => {
-                let (freqs, scale) = longrope(dims, base, spec.max_pos, s)?;
-                rotation.input_scale = scale;
-                rotation.set_freqs(&freqs)?;
+                rotation.input_scale = longrope_scale(spec.max_pos, s)?;
+                rotation.set_freqs(&times(&powers(dims, base), &numbers(s, "short_factor", dims / 2)?))?;
+                let long = times(&powers(dims, base), &numbers(s, "long_factor", dims / 2)?);
+                let max = number(s, "original_max_position_embeddings")? as usize;
+                rotation.by_length = ByLength::Long { max, freqs: Array::from_slice(&long, &[long.len()])? };
             }
             "factors" => rotation.set_freqs(&times(&powers(dims, base), &numbers(s, "factors", dims / 2)?))?,
             other => bail!(
@@ -74,17 +85,33 @@ impl Rotation {
         Ok(())
     }
 
-    /// Turns `x` `[..., positions, features]` whose first position is `offset`.
-    pub fn apply(&self, x: &Array, offset: usize) -> Result<Array> {
+    /// Turns `x` `[rows, .., positions, features]` whose first position is `offset`. Where the rotation depends on the
+    /// length, each row is turned by its own, as it would be alone.
+    pub fn apply(&self, x: &Array, offset: usize, lengths: &[usize]) -> Result<Array> {
         let scaled = if self.input_scale == 1.0 { None } else { Some(self.scale_turned(x)?) };
-        let mut base = self.base;
-        if let (Some((max, factor)), Some(b)) = (self.dynamic, base) {
-            let length = ((x.dim(-2) + offset) as f64).max(max);
-            let growth = (factor * length / max) - (factor - 1.0);
-            base = Some(b * growth.powf(self.dims as f64 / (self.dims as f64 - 2.0)));
-        }
         let x = scaled.as_ref().unwrap_or(x);
-        tensor::rope(x, self.dims, self.interleaved, base, self.position_scale, offset as i32, self.freqs.as_ref())
+        let same = lengths.windows(2).all(|w| w[0] == w[1]);
+        if same || matches!(self.by_length, ByLength::Nothing) || x.dim(0) != lengths.len() {
+            return self.turn(x, offset, offset + lengths.first().copied().unwrap_or(0));
+        }
+        let rows = tensor::split(x, lengths.len(), 0)?;
+        let turned = rows.iter().zip(lengths).map(|(row, n)| self.turn(row, offset, offset + n));
+        tensor::concatenate(&turned.collect::<Result<Vec<_>>>()?, 0)
+    }
+
+    fn turn(&self, x: &Array, offset: usize, length: usize) -> Result<Array> {
+        let (mut base, mut freqs) = (self.base, self.freqs.as_ref());
+        match &self.by_length {
+            ByLength::Nothing => {}
+            ByLength::Dynamic { max, factor } => {
+                let growth = factor * (length as f64).max(*max) / max - (factor - 1.0);
+                let power = self.dims as f64 / (self.dims as f64 - 2.0);
+                base = base.map(|b| b * growth.powf(power));
+            }
+            ByLength::Long { max, freqs: long } if length > *max => freqs = Some(long),
+            ByLength::Long { .. } => {}
+        }
+        tensor::rope(x, self.dims, self.interleaved, base, self.position_scale, offset as i32, freqs)
     }
 
     fn scale_turned(&self, x: &Array) -> Result<Array> {
@@ -183,11 +210,11 @@ fn yarn(dims: usize, base: f64, s: &Value) -> Result<(Vec<f32>, f64)> {
     Ok((freqs.collect(), scale))
 }
 
-fn longrope(dims: usize, base: f64, max_pos: Option<f64>, s: &Value) -> Result<(Vec<f32>, f64)> {
+/// What LongRoPE multiplies queries and keys by: once for the model, whichever factors a row takes.
+fn longrope_scale(max_pos: Option<f64>, s: &Value) -> Result<f64> {
     let old = number(s, "original_max_position_embeddings")?;
-    let long = numbers(s, "long_factor", dims / 2)?;
     let stretch = max_pos.unwrap_or(old) / old;
     let default = if stretch <= 1.0 { 1.0 } else { (1.0 + stretch.ln() / old.ln()).sqrt() };
-    let scale = s.get("long_mscale").and_then(Value::as_f64).unwrap_or(default);
-    Ok((times(&powers(dims, base), &long), scale))
+    let given = s.get("attention_factor").or_else(|| s.get("long_mscale")).and_then(Value::as_f64);
+    Ok(given.unwrap_or(default))
 }

@@ -66,6 +66,19 @@ impl Array {
         Ok(Self::adopt(raw))
     }
 
+    /// Makes an array whose buffer `fill` writes in place: nothing is copied. `fill` sees zeros.
+    pub fn filled(shape: &[usize], dtype: Dtype, fill: impl FnOnce(&mut [u8])) -> Result<Self> {
+        let dims: Option<Vec<i32>> = shape.iter().map(|d| i32::try_from(*d).ok()).collect();
+        let Some(dims) = dims else { bail!(Shape, "shape {shape:?} has an axis longer than MLX can hold") };
+        let array = ops::full(&dims, 0.0, dtype)?;
+        array.eval()?;
+        if array.size() > 0 {
+            // SAFETY: a fresh, evaluated, row-major array that nobody else holds yet.
+            fill(unsafe { std::slice::from_raw_parts_mut(array.data()?.cast_mut().cast(), array.byte_size()) });
+        }
+        Ok(array)
+    }
+
     /// Makes an array over bytes that somebody else owns, without copying where the backend allows it. `owner` is
     /// dropped once MLX no longer needs the bytes, which is at once when it had to copy.
     ///

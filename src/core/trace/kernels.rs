@@ -40,7 +40,7 @@ fn run(instr: &Instr, index: u32, x: &[&Array], around: &mut Surroundings<'_>) -
             let w = shifted(p, *weight, *offset)?;
             t::layer_norm(x[0], w.as_ref(), bias.map(|b| p.tensor(b)).transpose()?, *eps)?
         }
-        Op::Rope(_) => p.rotation(index).apply(x[0], around.batch.offset())?,
+        Op::Rope(_) => p.rotation(index).apply(x[0], around.batch.offset(), around.batch.lengths())?,
         Op::Param(id) => p.tensor(*id)?.clone(),
         Op::Heads { n } => t::transpose(&split_last(x[0], *n)?, &[0, 2, 1, 3])?,
         Op::PerHead { n } => split_last(x[0], *n)?,

@@ -1,0 +1,365 @@
+//! A checkpoint's tensors, whatever file they lie in, brought into MLX one by one.
+//!
+//! Each is read from the memory map straight into its final buffer and its pages are given back at once, so that peak
+//! memory stays close to what the backend ends up holding.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::load::{LoadProgress, OnProgress};
+use crate::core::arch::tape::{Op, Program, Weights};
+use crate::core::arch::{PlannedWeight, TensorInfo, WeightExpr};
+use crate::core::tensor::{self, Array, Dtype, Quantization};
+use crate::core::text::Tokenizer;
+use crate::core::weights::ggml::GgmlType;
+use crate::core::weights::gguf_model::{GgufModel, PlacedTensor};
+use crate::core::weights::{Checkpoint, RawDtype, RawTensor, dequantise, repack};
+use crate::error::{Result, bail, err};
+
+/// One tensor of the checkpoint under the name it has before the weight rules.
+enum Piece {
+    /// As it lies in a safetensors file.
+    Plain(RawTensor),
+    /// A GGUF tensor to be unpacked.
+    Ggml(PlacedTensor),
+    /// One of the three tensors into which MLX packs a GGUF tensor: weight, scales or biases.
+    Part(std::rc::Rc<PlacedTensor>, usize),
+}
+
+/// All of them.
+pub(super) struct Pieces {
+    by_name: BTreeMap<String, Piece>,
+    /// How GGUF tensors are packed once in MLX's form, by module path.
+    packed: BTreeMap<String, Quantization>,
+}
+
+/// What a program's tensors became.
+pub(super) struct Loaded {
+    pub tensors: Vec<Option<Array>>,
+    pub quantization: Vec<Option<Quantization>>,
+}
+
+impl Pieces {
+    pub fn of_directory(dir: &Path) -> Result<Self> {
+        let checkpoint = Checkpoint::open_dir(dir)?;
+        let by_name = checkpoint.tensors().iter().map(|(n, t)| (n.clone(), Piece::Plain(t.clone())));
+        Ok(Self { by_name: by_name.collect(), packed: BTreeMap::new() })
+    }
+
+    /// Tensors, config and tokenizer of a GGUF file. `packed` keeps what MLX can hold packed.
+    pub fn of_gguf(path: &Path, packed: bool) -> Result<(Self, Value, Option<Tokenizer>)> {
+        let checkpoint = Checkpoint::open_gguf(path)?;
+        let model = GgufModel::read(&checkpoint)?;
+        let mut pieces = Self { by_name: BTreeMap::new(), packed: BTreeMap::new() };
+        for (name, tensor) in model.tensors {
+            let kind = ggml_type(&tensor.raw);
+            let module = name.strip_suffix(".weight").map(str::to_owned);
+            match (kind.and_then(repack::mlx_bits), module) {
+                (Some(bits), Some(module)) if packed && tensor.raw.shape().len() == 2 => {
+                    let shared = std::rc::Rc::new(tensor);
+                    for (i, part) in ["weight", "scales", "biases"].iter().enumerate() {
+                        pieces.by_name.insert(format!("{module}.{part}"), Piece::Part(shared.clone(), i));
+                    }
+                    let q = Quantization { group_size: 32, bits, mode: "affine".to_owned() };
+                    pieces.packed.insert(module, q);
+                }
+                _ => {
+                    pieces.by_name.insert(name, Piece::Ggml(tensor));
+                }
+            }
+        }
+        let metadata = checkpoint.metadata().ok_or_else(|| err!(Corrupt, "{}: no metadata", path.display()))?;
+        let tokenizer = match Tokenizer::from_gguf(metadata) {
+            Ok(t) => Some(t),
+            Err(e) if e.kind() == crate::error::ErrorKind::NotFound => None,
+            Err(e) => return Err(e.context(path.display())),
+        };
+        Ok((pieces, model.config, tokenizer))
+    }
+
+    /// Shapes and dtypes by name, for the weight rules.
+    pub fn infos(&self) -> BTreeMap<String, TensorInfo> {
+        self.by_name.iter().map(|(n, p)| (n.clone(), TensorInfo { shape: p.shape(), dtype: p.dtype_name() })).collect()
+    }
+
+    /// The dtype of the checkpoint's unpacked floats.
+    pub fn own_dtype(&self) -> Dtype {
+        let floats = self.by_name.values().filter_map(|p| match p {
+            Piece::Plain(t) => float_dtype(t.dtype()),
+            _ => Some(Dtype::Float16),
+        });
+        floats.into_iter().find(|d| *d != Dtype::Float32).unwrap_or(Dtype::Float32)
+    }
+
+    /// Loads what the program uses.
+    pub fn load(
+        &self,
+        program: &Program,
+        plan: &BTreeMap<String, PlannedWeight>,
+        config: &Value,
+        dtype: Dtype,
+        keep_packed: bool,
+        progress: &mut Option<OnProgress<'_>>,
+    ) -> Result<Loaded> {
+        let n = program.tensors.len();
+        let mut loaded = Loaded { tensors: vec![None; n], quantization: vec![None; n] };
+        let total: u64 = self.by_name.values().map(|p| p.bytes() as u64).sum();
+        let mut done = 0;
+        let modules = quantised_modules(program);
+        let mut later = vec![false; n];
+        for w in modules.values() {
+            for id in [w.scales, w.biases].into_iter().flatten() {
+                later[id as usize] = true;
+            }
+        }
+        // The largest first: the moment in which source and copy overlap then comes while little is held.
+        let mut order: Vec<usize> = (0..n).filter(|id| !later[*id]).collect();
+        let planned = |id: usize| {
+            let name = &program.tensors[id];
+            plan.get(name).ok_or_else(|| err!(NotFound, "the checkpoint has no tensor '{name}'"))
+        };
+        order.sort_by_key(|id| planned(*id).map_or(0, |p| usize::MAX - p.shape.iter().product::<usize>()));
+        for id in order {
+            match modules.get(&(id as u32)) {
+                None => loaded.tensors[id] = Some(self.materialise(&planned(id)?.expr, Some(dtype))?),
+                Some(w) => {
+                    let q = self.quantization_of(w, config, program, plan)?;
+                    let part = |t: u32| self.materialise(&planned(t as usize)?.expr, None);
+                    let weight = part(w.weight)?;
+                    let scales = part(w.scales.ok_or_else(|| err!(Corrupt, "{} has no scales", w.path))?)?;
+                    let biases = w.biases.map(part).transpose()?;
+                    if keep_packed {
+                        // Scales in the computing dtype give results in it (affine only: others store exponents).
+                        let of = |a: Array| if q.mode == "affine" { evaluated(tensor::cast(&a, dtype)?) } else { Ok(a) };
+                        loaded.tensors[id] = Some(weight);
+                        loaded.tensors[w.scales.unwrap_or(0) as usize] = Some(of(scales)?);
+                        if let (Some(id), Some(b)) = (w.biases, biases) {
+                            loaded.tensors[id as usize] = Some(of(b)?);
+                        }
+                        loaded.quantization[id] = Some(q);
+                    } else {
+                        let dense = tensor::dequantize(&weight, &scales, biases.as_ref(), &q, dtype);
+                        loaded.tensors[id] = Some(evaluated(dense.map_err(|e| e.context(&w.path))?)?);
+                    }
+                }
+            }
+            done += planned(id)?.sources().iter().filter_map(|s| self.by_name.get(*s)).map(|p| p.bytes() as u64).sum::<u64>();
+            if let Some(tell) = progress
+                && !tell(LoadProgress { stage: "load", done: done.min(total), total })
+            {
+                bail!(InvalidArgument, "loading was cancelled");
+            }
+        }
+        Ok(loaded)
+    }
+
+    /// The value of a weight expression, evaluated. Floats come out in `dtype` when one is given.
+    fn materialise(&self, expr: &WeightExpr, dtype: Option<Dtype>) -> Result<Array> {
+        if let WeightExpr::Raw(name) = expr {
+            let piece = self.by_name.get(name).ok_or_else(|| err!(NotFound, "the checkpoint has no tensor '{name}'"))?;
+            return piece.read(name, dtype);
+        }
+        let lazy = expr.evaluate(&mut |name| self.materialise(&WeightExpr::Raw(name.to_owned()), None))?;
+        let cast = match dtype {
+            Some(d) if lazy.dtype().is_float() => tensor::cast(&lazy, d)?,
+            _ => lazy,
+        };
+        evaluated(tensor::contiguous(&cast)?)
+    }
+
+    /// How a packed weight is packed: the config's word for this path, its general word, and what the shapes say.
+    fn quantization_of(
+        &self,
+        w: &Weights,
+        config: &Value,
+        program: &Program,
+        plan: &BTreeMap<String, PlannedWeight>,
+    ) -> Result<Quantization> {
+        if let Some(q) = self.packed.get(&w.path) {
+            return Ok(q.clone());
+        }
+        let table = config.get("quantization").or_else(|| config.get("quantization_config")).unwrap_or(&Value::Null);
+        let own = table.get(&w.path).filter(|v| v.is_object());
+        let word = |key: &str| own.and_then(|o| o.get(key)).or_else(|| table.get(key));
+        let number = |key: &str| word(key).and_then(Value::as_u64).map(|n| n as usize);
+        let (Some(bits), Some(group_size)) = (number("bits"), number("group_size")) else {
+            bail!(
+                Config,
+                "{} has scales, so its weight is packed, but config.json does not say how: add \"quantization\": {{\"group_size\": …, \"bits\": …}}",
+                w.path
+            );
+        };
+        let mode = word("mode").and_then(Value::as_str).unwrap_or("affine").to_owned();
+        let shape = |id: u32| plan.get(&program.tensors[id as usize]).map(|p| p.shape.clone()).unwrap_or_default();
+        let (packed, scales) = (shape(w.weight), w.scales.map(shape).unwrap_or_default());
+        let agree = match (packed.last(), scales.last()) {
+            (Some(p), Some(s)) => (1..=8).contains(&bits) && p * 32 == s * group_size * bits,
+            _ => false,
+        };
+        if !agree {
+            bail!(
+                Corrupt,
+                "{}: a weight of shape {packed:?} with scales {scales:?} is not {bits}-bit in groups of {group_size}, as config.json says",
+                w.path
+            );
+        }
+        Ok(Quantization { group_size, bits, mode })
+    }
+}
+
+/// Packed modules by their weight's number.
+fn quantised_modules(program: &Program) -> BTreeMap<u32, &Weights> {
+    let weights = program.instrs.iter().filter_map(|i| match &i.op {
+        Op::Linear(w) | Op::Embedding(w) => Some(w),
+        _ => None,
+    });
+    weights.filter(|w| w.scales.is_some()).map(|w| (w.weight, w)).collect()
+}
+
+fn evaluated(a: Array) -> Result<Array> {
+    a.eval()?;
+    Ok(a)
+}
+
+fn ggml_type(raw: &RawTensor) -> Option<GgmlType> {
+    match raw.dtype() {
+        RawDtype::Ggml(kind) => Some(kind),
+        _ => None,
+    }
+}
+
+fn float_dtype(raw: RawDtype) -> Option<Dtype> {
+    match raw {
+        RawDtype::F16 => Some(Dtype::Float16),
+        RawDtype::BF16 => Some(Dtype::Bfloat16),
+        RawDtype::F32 | RawDtype::F64 => Some(Dtype::Float32),
+        _ => None,
+    }
+}
+
+impl Piece {
+    fn raw(&self) -> &RawTensor {
+        match self {
+            Piece::Plain(raw) => raw,
+            Piece::Ggml(placed) => &placed.raw,
+            Piece::Part(placed, _) => &placed.raw,
+        }
+    }
+
+    /// Bytes it takes in the file; the parts of one tensor count once.
+    fn bytes(&self) -> usize {
+        match self {
+            Piece::Part(_, part) if *part > 0 => 0,
+            _ => self.raw().bytes().len(),
+        }
+    }
+
+    fn shape(&self) -> Vec<usize> {
+        let mut shape = self.raw().shape().to_vec();
+        if let (Piece::Part(placed, part), Some(last)) = (self, shape.last_mut()) {
+            let bits = ggml_type(&placed.raw).and_then(repack::mlx_bits).unwrap_or(4);
+            *last = if *part == 0 { *last * bits / 32 } else { *last / 32 };
+        }
+        shape
+    }
+
+    fn dtype_name(&self) -> String {
+        match self {
+            Piece::Part(_, 0) => "U32".to_owned(),
+            Piece::Part(..) => "F16".to_owned(),
+            _ => self.raw().dtype().to_string(),
+        }
+    }
+
+    /// Brings it into an MLX buffer; floats in `dtype` when one is given.
+    fn read(&self, name: &str, dtype: Option<Dtype>) -> Result<Array> {
+        let array = match self {
+            Piece::Plain(raw) => read_plain(raw, name, dtype)?,
+            Piece::Ggml(placed) => read_ggml(placed, dtype.unwrap_or(Dtype::Float32))?,
+            Piece::Part(placed, part) => read_part(placed, *part)?,
+        };
+        self.raw().release_pages();
+        Ok(array)
+    }
+}
+
+fn read_plain(raw: &RawTensor, name: &str, dtype: Option<Dtype>) -> Result<Array> {
+    let own = match raw.dtype() {
+        RawDtype::Bool => Dtype::Bool,
+        RawDtype::U8 | RawDtype::F8_E4M3 | RawDtype::F8_E5M2 | RawDtype::F8_E8M0 => Dtype::Uint8,
+        RawDtype::U16 => Dtype::Uint16,
+        RawDtype::U32 => Dtype::Uint32,
+        RawDtype::U64 => Dtype::Uint64,
+        RawDtype::I8 => Dtype::Int8,
+        RawDtype::I16 => Dtype::Int16,
+        RawDtype::I32 => Dtype::Int32,
+        RawDtype::I64 => Dtype::Int64,
+        RawDtype::F16 => Dtype::Float16,
+        RawDtype::BF16 => Dtype::Bfloat16,
+        RawDtype::F32 => Dtype::Float32,
+        other => bail!(Unsupported, "tensor '{name}' has dtype {other}, which the backend cannot hold"),
+    };
+    let wanted = dtype.filter(|_| own.is_float()).unwrap_or(own);
+    let bytes = raw.bytes();
+    if wanted == own {
+        return Array::filled(raw.shape(), own, |out| out.copy_from_slice(bytes));
+    }
+    if wanted == Dtype::Float32 && own.size() == 2 {
+        let widen: fn(u16) -> f32 = match own {
+            Dtype::Bfloat16 => |bits| half::bf16::from_bits(bits).to_f32(),
+            _ => |bits| half::f16::from_bits(bits).to_f32(),
+        };
+        return Array::filled(raw.shape(), wanted, |out| {
+            for (to, from) in out.chunks_exact_mut(4).zip(bytes.chunks_exact(2)) {
+                to.copy_from_slice(&widen(u16::from_le_bytes([from[0], from[1]])).to_le_bytes());
+            }
+        });
+    }
+    let array = Array::from_bytes(bytes, raw.shape(), own)?;
+    evaluated(tensor::cast(&array, wanted)?)
+}
+
+fn read_ggml(placed: &PlacedTensor, dtype: Dtype) -> Result<Array> {
+    let raw = &placed.raw;
+    let kind = ggml_type(raw).ok_or_else(|| err!(Corrupt, "{} is no GGUF tensor", placed.source))?;
+    let mut problem = None;
+    let array = Array::filled(raw.shape(), Dtype::Float32, |out| {
+        problem = unpack(kind, placed, out).err();
+    })?;
+    if let Some(e) = problem {
+        return Err(e.context(&placed.source));
+    }
+    evaluated(tensor::cast(&array, dtype)?)
+}
+
+/// Unpacks in pieces of whole rows, so that reordering rows never copies a whole tensor.
+fn unpack(kind: GgmlType, placed: &PlacedTensor, out: &mut [u8]) -> Result<()> {
+    let bytes = placed.bytes();
+    let mut buffer = vec![0f32; kind.block_len() * 1024];
+    let chunk = kind.block_bytes() * 1024;
+    for (from, to) in bytes.chunks(chunk).zip(out.chunks_mut(buffer.len() * 4)) {
+        let values = &mut buffer[..to.len() / 4];
+        dequantise::dequantise(kind, from, values)?;
+        for (to, v) in to.chunks_exact_mut(4).zip(values) {
+            to.copy_from_slice(&v.to_le_bytes());
+        }
+    }
+    Ok(())
+}
+
+fn read_part(placed: &PlacedTensor, part: usize) -> Result<Array> {
+    let raw = &placed.raw;
+    let kind = ggml_type(raw).ok_or_else(|| err!(Corrupt, "{} is no GGUF tensor", placed.source))?;
+    let (rows, columns) = (raw.shape()[0], raw.shape()[1]);
+    let packed = repack::to_mlx(kind, &placed.bytes(), rows, columns)?;
+    match part {
+        0 => Array::from_slice(&packed.weight, &[rows, packed.weight.len() / rows.max(1)]),
+        _ => {
+            let bits = if part == 1 { &packed.scales } else { &packed.biases };
+            let halves: Vec<half::f16> = bits.iter().map(|b| half::f16::from_bits(*b)).collect();
+            Array::from_slice(&halves, &[rows, halves.len() / rows.max(1)])
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! What a model's inside means: lenses now; patching, probing, steering and sparse autoencoders build on the same traces.
+
+pub mod lens;

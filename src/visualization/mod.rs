@@ -1,0 +1,5 @@
+//! Pages from results; no computing.
+
+mod lens_page;
+
+pub use lens_page::lens_page;
