@@ -1,5 +1,6 @@
 //! A checkpoint: every tensor of a model by name, whatever files they are in.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -31,6 +32,8 @@ impl Checkpoint {
         let path = path.as_ref();
         let file = Arc::new(Mapping::open(path)?);
         let gguf = Gguf::parse(file.bytes(), &path.display().to_string())?;
+        // The header is in memory now; a vocabulary makes it megabytes.
+        file.release(0..gguf.data_start);
         if let Some(parts) = gguf.metadata.opt_usize("split.count")?.filter(|&n| n > 1) {
             bail!(
                 Unsupported,
@@ -46,6 +49,14 @@ impl Checkpoint {
     /// All tensors by name.
     pub fn tensors(&self) -> &BTreeMap<String, RawTensor> {
         &self.tensors
+    }
+
+    /// The same, largest first: the order to load them in, because what reading one tensor takes besides the backend's
+    /// copy is then small against what the backend ends up holding.
+    pub fn by_size(&self) -> Vec<(&str, &RawTensor)> {
+        let mut all: Vec<_> = self.tensors.iter().map(|(name, t)| (name.as_str(), t)).collect();
+        all.sort_by_key(|(_, t)| Reverse(t.bytes().len()));
+        all
     }
 
     /// The metadata of a GGUF file; none for a directory, whose facts are in its `config.json`.

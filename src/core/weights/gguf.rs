@@ -25,6 +25,8 @@ pub struct Gguf {
     pub metadata: Metadata,
     /// The tensors in file order.
     pub tensors: Vec<GgufTensor>,
+    /// Where the header ends and the data begin.
+    pub data_start: usize,
 }
 
 /// Where one tensor lies and what it is.
@@ -76,7 +78,7 @@ fn parse(bytes: &[u8], origin: &str) -> Result<Gguf> {
         tensors.push(d.place(data_start, alignment, bytes.len()).map_err(|e| e.context(format!("tensor `{name}`")))?);
     }
     refuse_overlap(&tensors)?;
-    Ok(Gguf { version, metadata, tensors })
+    Ok(Gguf { version, metadata, tensors, data_start })
 }
 
 fn version(version: u32) -> Result<u32> {

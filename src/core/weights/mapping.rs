@@ -12,6 +12,9 @@ use memmap2::UncheckedAdvice;
 
 use crate::error::{Error, Result, bail, err};
 
+/// Linux maps up to this much around a page that is touched, if its cache holds the file in large pieces.
+const WINDOW: usize = 2048 * 1024;
+
 /// A read-only memory map of a whole file.
 #[derive(Debug)]
 pub(super) struct Mapping {
@@ -45,15 +48,20 @@ impl Mapping {
 
     /// Gives the physical pages of `range` back to the system; the next access reads them from the file again.
     ///
-    /// Advice only: where the system does not take it, nothing changes.
+    /// Advice only: where the system does not take it, nothing changes. The pages around the range go too, since
+    /// the kernel maps an aligned window around each page it is asked for; whoever still reads them gets them anew.
     pub(super) fn release(&self, range: Range<usize>) {
         if range.is_empty() {
             return;
         }
+        let start = range.start.saturating_sub(WINDOW);
+        let len = range.end.saturating_add(WINDOW).min(self.map.len()) - start;
+        #[cfg(not(unix))]
+        let _ = (start, len);
         #[cfg(unix)]
         // SAFETY: for a file-backed map that nobody can write through, dropped pages come back with the same content,
         // so no slice handed out can see a change.
-        let _ = unsafe { self.map.unchecked_advise_range(UncheckedAdvice::DontNeed, range.start, range.len()) };
+        let _ = unsafe { self.map.unchecked_advise_range(UncheckedAdvice::DontNeed, start, len) };
     }
 }
 

@@ -32,6 +32,7 @@ struct Entry {
 pub(super) fn open(path: &Path) -> Result<BTreeMap<String, RawTensor>> {
     let file = Arc::new(Mapping::open(path)?);
     let entries = parse(file.bytes()).map_err(|e| e.context(path.display()))?;
+    file.release(0..header(file.bytes())?.1);
     let tensors = entries.into_iter().map(|(name, e)| (name, RawTensor::new(e.dtype, e.shape, e.range, file.clone())));
     Ok(tensors.collect())
 }
