@@ -6,10 +6,10 @@ use std::path::{Component, Path};
 
 use serde_json::Value;
 
-use super::mapping::refused;
+use super::mapping::{open_regular, refused};
 use super::raw::RawTensor;
 use super::safetensors;
-use crate::error::{Result, bail, err};
+use crate::error::{Error, Result, bail, err};
 
 const INDEX: &str = "model.safetensors.index.json";
 /// An index of a million tensors is a tenth of this.
@@ -27,8 +27,11 @@ pub(super) fn open(directory: &Path) -> Result<BTreeMap<String, RawTensor>> {
     }
     let index_path = directory.join(INDEX);
     if index_path.exists() {
-        let index = read_index(&index_path).map_err(|e| e.context(index_path.display()))?;
-        open_indexed(directory, &index).map_err(|e| e.context(index_path.display()))
+        let in_index = |e: Error| e.context(index_path.display());
+        let index = read_index(&index_path).map_err(in_index)?;
+        let tensors = open_shards(directory, &listed(directory, &index).map_err(in_index)?)?;
+        check_listed(directory, &index, &tensors).map_err(in_index)?;
+        Ok(tensors)
     } else {
         open_shards(directory, &shards(directory)?)
     }
@@ -36,7 +39,7 @@ pub(super) fn open(directory: &Path) -> Result<BTreeMap<String, RawTensor>> {
 
 /// Tensor name to file name, from `weight_map`.
 fn read_index(path: &Path) -> Result<BTreeMap<String, String>> {
-    let file = std::fs::File::open(path).map_err(|e| refused(path, &e))?;
+    let file = open_regular(path)?;
     let mut text = Vec::new();
     file.take(MAX_INDEX + 1).read_to_end(&mut text).map_err(|e| refused(path, &e))?;
     if text.len() as u64 > MAX_INDEX {
@@ -65,25 +68,31 @@ fn stays_inside(name: &str) -> bool {
     !name.contains(['\\', '\0', ':']) && parts.peek().is_some() && parts.all(|c| matches!(c, Component::Normal(_)))
 }
 
-fn open_indexed(directory: &Path, index: &BTreeMap<String, String>) -> Result<BTreeMap<String, RawTensor>> {
+/// The files that an index names, all of which must be there.
+fn listed(directory: &Path, index: &BTreeMap<String, String>) -> Result<Vec<String>> {
     let names: BTreeSet<&str> = index.values().map(String::as_str).collect();
     let missing: Vec<&str> = names.iter().copied().filter(|n| !directory.join(n).exists()).collect();
     if !missing.is_empty() {
         bail!(
             NotFound,
-            "{} of {} weight files are missing from `{}`: {}; download the model again",
+            "{} of {} weight files are missing: {}; download the model again",
             missing.len(),
             names.len(),
-            directory.display(),
             some_of(&missing)
         );
     }
-    let names: Vec<String> = names.into_iter().map(str::to_owned).collect();
-    let tensors = open_shards(directory, &names)?;
+    Ok(names.into_iter().map(str::to_owned).collect())
+}
+
+/// Refuses an index that says of a tensor what its files do not.
+fn check_listed(
+    directory: &Path,
+    index: &BTreeMap<String, String>,
+    tensors: &BTreeMap<String, RawTensor>,
+) -> Result<()> {
     for (tensor, file) in index {
-        let expected = directory.join(file);
         match tensors.get(tensor) {
-            Some(found) if found.path() == expected => {}
+            Some(found) if found.path() == directory.join(file) => {}
             Some(found) => bail!(
                 Corrupt,
                 "tensor `{tensor}` is said to be in `{file}`, but is in `{}`",
@@ -92,7 +101,7 @@ fn open_indexed(directory: &Path, index: &BTreeMap<String, String>) -> Result<BT
             None => bail!(Corrupt, "tensor `{tensor}` is said to be in `{file}`, which does not have it"),
         }
     }
-    Ok(tensors)
+    Ok(())
 }
 
 /// The files `model*.safetensors` in order of their names.

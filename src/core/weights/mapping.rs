@@ -23,14 +23,9 @@ pub(super) struct Mapping {
 }
 
 impl Mapping {
-    /// Maps the file at `path`, which must be a regular file (or a link to one).
+    /// Maps the file at `path`.
     pub(super) fn open(path: &Path) -> Result<Self> {
-        // Asked before opening: opening a named pipe would wait for its writer.
-        let about = std::fs::metadata(path).map_err(|e| refused(path, &e))?;
-        if !about.is_file() {
-            bail!(InvalidArgument, "`{}` is not a regular file", path.display());
-        }
-        let file = File::open(path).map_err(|e| refused(path, &e))?;
+        let file = open_regular(path)?;
         // SAFETY: the map is read-only and handed out as bytes, which have no invalid values. What remains is that
         // another process may change or cut the file while it is mapped; as with every mapped checkpoint, that is
         // excluded by contract (documented at `Checkpoint`), since the alternative is to copy all weights.
@@ -63,6 +58,15 @@ impl Mapping {
         // so no slice handed out can see a change.
         let _ = unsafe { self.map.unchecked_advise_range(UncheckedAdvice::DontNeed, start, len) };
     }
+}
+
+/// Opens a regular file (or a link to one). Asked before opening, since opening a named pipe would wait for its writer.
+pub(super) fn open_regular(path: &Path) -> Result<File> {
+    let about = std::fs::metadata(path).map_err(|e| refused(path, &e))?;
+    if !about.is_file() {
+        bail!(InvalidArgument, "`{}` is not a regular file", path.display());
+    }
+    File::open(path).map_err(|e| refused(path, &e))
 }
 
 /// The error for a file that the system would not give us.

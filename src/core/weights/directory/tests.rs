@@ -5,7 +5,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::core::weights::testing::safetensors as file;
-use crate::error::{Error, ErrorKind};
+use crate::error::ErrorKind;
 
 fn shard(names: &[&str]) -> Vec<u8> {
     let entries = names

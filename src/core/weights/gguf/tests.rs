@@ -174,6 +174,12 @@ proptest! {
         }
         bytes.truncate(bytes.len() - cut / 4);
         if let Ok(gguf) = Gguf::parse(&bytes, "m") {
+            // What was read is no more than what was there to read.
+            let elements = gguf.metadata.values().values().map(|v| match v {
+                MetaValue::Array(a) => a.len(),
+                _ => 1,
+            });
+            prop_assert!(elements.sum::<usize>() + gguf.tensors.len() <= bytes.len());
             for t in &gguf.tensors {
                 prop_assert!(t.range.end <= bytes.len());
                 prop_assert_eq!(t.kind.byte_len(&t.shape).unwrap(), t.range.len());

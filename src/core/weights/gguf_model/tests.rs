@@ -222,3 +222,19 @@ fn parts_of_a_split_file_are_refused() {
     let part = model("llama").pair("split.count", 2, 3u16.to_le_bytes());
     refusal(&part, ErrorKind::Unsupported, "one of 3 parts");
 }
+
+#[test]
+fn what_is_not_a_gguf_file_says_so() {
+    let at = tempfile::tempdir().unwrap();
+    let e = Checkpoint::open_gguf(at.path().join("gone.gguf")).unwrap_err();
+    assert!(e.kind() == ErrorKind::NotFound && e.message().contains("gone.gguf"), "{e}");
+    let e = Checkpoint::open_gguf(at.path()).unwrap_err();
+    assert!(e.kind() == ErrorKind::InvalidArgument && e.message().contains("not a regular file"), "{e}");
+    let path = at.path().join("m.gguf");
+    std::fs::write(&path, b"").unwrap();
+    let e = Checkpoint::open_gguf(&path).unwrap_err();
+    assert!(e.kind() == ErrorKind::Corrupt && e.message().contains("m.gguf: the magic number"), "{e}");
+    std::fs::write(&path, [b"\x10\0\0\0\0\0\0\0{}".as_slice(), &[b' '; 14]].concat()).unwrap();
+    let e = Checkpoint::open_gguf(&path).unwrap_err();
+    assert!(e.message().contains("not a GGUF file"), "{e}");
+}
