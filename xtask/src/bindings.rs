@@ -10,7 +10,7 @@ use crate::{paths, python, shell};
 /// mlx-c leaves the half types out where the compiler has none; mlx-rs names them everywhere.
 const HALF_TYPES: &str = "
 #[repr(transparent)]
-#[derive(Debug, Copy, Clone)]
+#[derive(Debug, Default, Copy, Clone)]
 pub struct float16_t(pub u16);
 pub type bfloat16_t = u16;
 pub unsafe fn mlx_array_data_float16(arr: mlx_array) -> *const float16_t {

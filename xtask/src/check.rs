@@ -5,11 +5,12 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 
-use crate::{model, paths, setup, shell};
+use crate::{model, paths, python as environments, setup, shell};
 
 type Step = (&'static str, fn() -> Result<()>);
 
-const STEPS: &[Step] = &[("fmt", fmt), ("clippy", clippy), ("rust", rust)];
+const STEPS: &[Step] =
+    &[("fmt", fmt), ("clippy", clippy), ("rust", rust), ("python", python), ("python-mlx", python_mlx), ("docs", docs)];
 
 /// Runs the steps chosen.
 pub fn run(only: &[String], skip: &[String]) -> Result<()> {
@@ -39,4 +40,43 @@ fn clippy() -> Result<()> {
 
 fn rust() -> Result<()> {
     shell::run(shell::cargo().args(["test", "--workspace"]))
+}
+
+/// The Python tests with numpy alone, and the types.
+fn python() -> Result<()> {
+    let python = environments::environment("python")?;
+    let package = paths::root().join("bindings/python");
+    shell::run(Command::new(&python).args(["-m", "mypy", "--strict", "mlxterp"]).current_dir(&package))?;
+    pytest("python")
+}
+
+/// The Python tests with MLX's own Python package in the same process.
+fn python_mlx() -> Result<()> {
+    pytest("python-mlx")
+}
+
+fn pytest(environment: &str) -> Result<()> {
+    shell::run(shell::cargo().args(["build", "--quiet", "--lib"]))?;
+    let library = target_directory()?.join("debug").join(format!(
+        "{}mlxterp{}",
+        std::env::consts::DLL_PREFIX,
+        std::env::consts::DLL_SUFFIX
+    ));
+    let package = paths::root().join("bindings/python");
+    let mut pytest = Command::new(environments::environment(environment)?);
+    pytest.args(["-m", "pytest", "-q", "tests"]).current_dir(package).env("MLXTERP_LIBRARY", library);
+    shell::run(&mut pytest)
+}
+
+fn target_directory() -> Result<std::path::PathBuf> {
+    let text = shell::output(shell::cargo().args(["metadata", "--format-version=1", "--no-deps", "--quiet"]))?;
+    let metadata: serde_json::Value = serde_json::from_str(&text)?;
+    Ok(metadata["target_directory"].as_str().unwrap_or("target").into())
+}
+
+/// The documentation site, every link checked.
+fn docs() -> Result<()> {
+    let python = environments::environment("docs")?;
+    let site = paths::root().join("target/site");
+    shell::run(Command::new(python).args(["-m", "mkdocs", "build", "--strict", "--site-dir"]).arg(site).current_dir(paths::root()))
 }
