@@ -8,9 +8,10 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use super::expression::{evaluate, sources};
 use super::load::{LoadProgress, OnProgress};
 use crate::core::arch::tape::{Op, Program, Weights};
-use crate::core::arch::{PlannedWeight, TensorInfo, WeightExpr};
+use crate::core::arch::{TensorInfo, WeightExpr};
 use crate::core::tensor::{self, Array, Dtype, Quantization};
 use crate::core::text::Tokenizer;
 use crate::core::weights::ggml::GgmlType;
@@ -97,7 +98,8 @@ impl Pieces {
     pub fn load(
         &self,
         program: &Program,
-        plan: &BTreeMap<String, PlannedWeight>,
+        plan: &BTreeMap<String, WeightExpr>,
+        shapes: &BTreeMap<String, Vec<usize>>,
         config: &Value,
         dtype: Dtype,
         keep_packed: bool,
@@ -120,13 +122,14 @@ impl Pieces {
             let name = &program.tensors[id];
             plan.get(name).ok_or_else(|| err!(NotFound, "the checkpoint has no tensor '{name}'"))
         };
-        order.sort_by_key(|id| planned(*id).map_or(0, |p| usize::MAX - p.shape.iter().product::<usize>()));
+        let size = |id: usize| shapes.get(&program.tensors[id]).map_or(0, |s| s.iter().product::<usize>());
+        order.sort_by_key(|id| std::cmp::Reverse(size(*id)));
         for id in order {
             match modules.get(&(id as u32)) {
-                None => loaded.tensors[id] = Some(self.materialise(&planned(id)?.expr, Some(dtype))?),
+                None => loaded.tensors[id] = Some(self.materialise(planned(id)?, Some(dtype))?),
                 Some(w) => {
-                    let q = self.quantization_of(w, config, program, plan)?;
-                    let part = |t: u32| self.materialise(&planned(t as usize)?.expr, None);
+                    let q = self.quantization_of(w, config, program, shapes)?;
+                    let part = |t: u32| self.materialise(planned(t as usize)?, None);
                     let weight = part(w.weight)?;
                     let scales = part(w.scales.ok_or_else(|| err!(Corrupt, "{} has no scales", w.path))?)?;
                     let biases = w.biases.map(part).transpose()?;
@@ -145,7 +148,7 @@ impl Pieces {
                     }
                 }
             }
-            done += planned(id)?.sources().iter().filter_map(|s| self.by_name.get(*s)).map(|p| p.bytes() as u64).sum::<u64>();
+            done += sources(planned(id)?).iter().filter_map(|s| self.by_name.get(*s)).map(|p| p.bytes() as u64).sum::<u64>();
             if let Some(tell) = progress
                 && !tell(LoadProgress { stage: "load", done: done.min(total), total })
             {
@@ -161,7 +164,7 @@ impl Pieces {
             let piece = self.by_name.get(name).ok_or_else(|| err!(NotFound, "the checkpoint has no tensor '{name}'"))?;
             return piece.read(name, dtype);
         }
-        let lazy = expr.evaluate(&mut |name| self.materialise(&WeightExpr::Raw(name.to_owned()), None))?;
+        let lazy = evaluate(expr, &mut |name| self.materialise(&WeightExpr::Raw(name.to_owned()), None))?;
         let cast = match dtype {
             Some(d) if lazy.dtype().is_float() => tensor::cast(&lazy, d)?,
             _ => lazy,
@@ -175,7 +178,7 @@ impl Pieces {
         w: &Weights,
         config: &Value,
         program: &Program,
-        plan: &BTreeMap<String, PlannedWeight>,
+        shapes: &BTreeMap<String, Vec<usize>>,
     ) -> Result<Quantization> {
         if let Some(q) = self.packed.get(&w.path) {
             return Ok(q.clone());
@@ -192,7 +195,7 @@ impl Pieces {
             );
         };
         let mode = word("mode").and_then(Value::as_str).unwrap_or("affine").to_owned();
-        let shape = |id: u32| plan.get(&program.tensors[id as usize]).map(|p| p.shape.clone()).unwrap_or_default();
+        let shape = |id: u32| shapes.get(&program.tensors[id as usize]).cloned().unwrap_or_default();
         let (packed, scales) = (shape(w.weight), w.scales.map(shape).unwrap_or_default());
         let agree = match (packed.last(), scales.last()) {
             (Some(p), Some(s)) => (1..=8).contains(&bits) && p * 32 == s * group_size * bits,

@@ -66,10 +66,11 @@ impl Model {
         if !dtype.is_float() {
             bail!(InvalidArgument, "a model cannot compute in {dtype}: use float32, bfloat16 or float16");
         }
-        let plan = arch::plan_weights(&description, &config, &pieces.infos())?;
-        let shapes = plan.iter().map(|(name, w)| (name.clone(), w.shape.clone())).collect();
+        let infos = pieces.infos();
+        let plan = arch::plan_weights(&description, &config, &infos)?;
+        let shapes = plan.iter().map(|(name, e)| Ok((name.clone(), e.shape(&infos)?))).collect::<Result<_>>()?;
         let program = arch::elaborate(&description, &config, &shapes)?;
-        let loaded = pieces.load(&program, &plan, &config, dtype, packed, &mut progress)?;
+        let loaded = pieces.load(&program, &plan, &shapes, &config, dtype, packed, &mut progress)?;
         let parameters = Parameters::new(&program, loaded.tensors, loaded.quantization, dtype)?;
         Ok(Model(std::sync::Arc::new(Inner::new(source.to_owned(), config, program, parameters, tokenizer)?)))
     }
@@ -103,7 +104,10 @@ fn read_config(dir: &Path) -> Result<Value> {
 fn describe(config: &Value, asked: Option<&str>) -> Result<std::sync::Arc<Description>> {
     match asked {
         Some(text) if text.contains('\n') => Description::parse(text, "the given description").map(Into::into),
-        Some(name) => library::by_name(name),
+        Some(name) => match library::text(name) {
+            Some(text) => Description::parse(text, name).map(Into::into),
+            None => bail!(NotFound, "no description '{name}': shipped are {}; or give a description's text", library::names().join(", ")),
+        },
         None => match config.get("model_type").and_then(Value::as_str) {
             Some(kind) => library::for_model_type(kind),
             None => bail!(

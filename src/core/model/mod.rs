@@ -1,6 +1,7 @@
 //! A checkpoint and a description put together: module tree, sites and their names, parameters.
 
 mod checkpoint;
+mod expression;
 mod info;
 mod load;
 mod parameters;

@@ -14,6 +14,8 @@ mod graph;
 mod ops;
 mod platform;
 mod quant;
+#[cfg(test)]
+mod tests;
 
 pub use array::{Array, Element, Owner};
 pub use dlpack::{DLManagedTensorVersioned, from_dlpack, to_dlpack};
