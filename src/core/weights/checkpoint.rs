@@ -1,6 +1,5 @@
 //! A checkpoint: every tensor of a model by name, whatever files they are in.
 
-use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -49,14 +48,6 @@ impl Checkpoint {
     /// All tensors by name.
     pub fn tensors(&self) -> &BTreeMap<String, RawTensor> {
         &self.tensors
-    }
-
-    /// The same, largest first: the order to load them in, because what reading one tensor takes besides the backend's
-    /// copy is then small against what the backend ends up holding.
-    pub fn by_size(&self) -> Vec<(&str, &RawTensor)> {
-        let mut all: Vec<_> = self.tensors.iter().map(|(name, t)| (name.as_str(), t)).collect();
-        all.sort_by_key(|(_, t)| Reverse(t.bytes().len()));
-        all
     }
 
     /// The metadata of a GGUF file; none for a directory, whose facts are in its `config.json`.

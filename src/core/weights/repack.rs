@@ -87,7 +87,7 @@ fn nibbles(bytes: &[u8], shift: usize) -> u32 {
 fn times(scale: f16, factor: f32) -> Result<f16> {
     let bias = f16::from_f32(scale.to_f32() * factor);
     if !bias.is_finite() {
-        bail!(Unsupported, "a block's scale {scale} is too large for a half-precision bias; dequantise this tensor")
+        bail!(Unsupported, "a block's scale {scale} is too large for a half-precision bias; load the model unpacked")
     }
     Ok(bias)
 }

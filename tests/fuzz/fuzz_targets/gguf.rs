@@ -10,7 +10,7 @@ mod core {
     pub mod weights;
 }
 
-use core::weights::dequantise::{dequantise, dequantise_f16};
+use core::weights::dequantise::{READABLE, dequantise};
 use core::weights::gguf_model::GgufModel;
 use core::weights::repack::to_mlx;
 use core::weights::{Checkpoint, RawDtype};
@@ -21,8 +21,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
         for tensor in checkpoint.tensors().values() {
             let RawDtype::Ggml(kind) = tensor.dtype() else { unreachable!("a GGUF file holds ggml tensors") };
             let mut numbers = vec![0.0; tensor.len()];
-            let read = dequantise(kind, tensor.bytes(), &mut numbers).is_ok();
-            assert_eq!(read, dequantise_f16(kind, tensor.bytes()).is_ok());
+            assert_eq!(dequantise(kind, tensor.bytes(), &mut numbers).is_ok(), READABLE.contains(&kind));
             if let [rows, columns] = *tensor.shape() {
                 let _ = to_mlx(kind, tensor.bytes(), rows, columns);
             }

@@ -72,21 +72,6 @@ pub fn dequantise(kind: GgmlType, bytes: &[u8], out: &mut [f32]) -> Result<()> {
     Ok(())
 }
 
-/// The same, rounded to half precision: through a small buffer, so that float32 numbers never pile up.
-pub fn dequantise_f16(kind: GgmlType, bytes: &[u8]) -> Result<Vec<f16>> {
-    let (n, stride) = (kind.block_len(), kind.block_bytes());
-    // A multiple of every block's length.
-    const PIECE: usize = 16 * 1024;
-    let mut out = Vec::with_capacity((bytes.len() / stride).saturating_mul(n));
-    let mut buffer = vec![0f32; PIECE];
-    for piece in bytes.chunks(PIECE / n * stride) {
-        let numbers = &mut buffer[..piece.len().div_ceil(stride) * n];
-        dequantise(kind, piece, numbers)?;
-        out.extend(numbers.iter().map(|&x| f16::from_f32(x)));
-    }
-    Ok(out)
-}
-
 /// Runs `block` over all blocks of `B` bytes and `N` numbers.
 fn each<const B: usize, const N: usize>(bytes: &[u8], out: &mut [f32], block: impl Fn(&[u8; B], &mut [f32; N])) {
     let (blocks, _) = bytes.as_chunks::<B>();

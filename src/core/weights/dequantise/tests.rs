@@ -45,24 +45,10 @@ fn plain_floats_pass_through() {
 }
 
 #[test]
-fn halves_are_the_rounded_numbers() {
-    for (kind, blocks, expected) in vectors() {
-        // More than one piece.
-        let many = blocks.repeat(40);
-        let found = dequantise_f16(kind, &many).unwrap();
-        assert_eq!(found.len(), expected.len() * 40);
-        for (f, e) in found.iter().zip(expected.iter().cycle()) {
-            assert_eq!(f.to_f32(), f16::from_f32(*e).to_f32(), "{kind}");
-        }
-    }
-}
-
-#[test]
 fn wrong_lengths_and_unread_types_are_errors() {
     let mut out = [0.0; 32];
     assert_eq!(dequantise(GgmlType::Q4_0, &[0; 17], &mut out).unwrap_err().kind(), ErrorKind::Shape);
     assert_eq!(dequantise(GgmlType::Q4_0, &[0; 36], &mut out).unwrap_err().kind(), ErrorKind::Shape);
-    assert_eq!(dequantise_f16(GgmlType::Q4_0, &[0; 17]).unwrap_err().kind(), ErrorKind::Shape);
     let e = dequantise(GgmlType::IQ2_S, &[0; 82], &mut [0.0; 256]).unwrap_err();
     assert_eq!(e.kind(), ErrorKind::Unsupported);
     assert!(e.message().contains("IQ2_S") && e.message().contains("Q4_K"), "{e}");

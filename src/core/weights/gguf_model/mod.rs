@@ -8,7 +8,6 @@ mod names;
 mod permutation;
 
 use std::borrow::Cow;
-use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use serde_json::Value;
@@ -58,13 +57,6 @@ impl PlacedTensor {
 }
 
 impl GgufModel {
-    /// The tensors, largest first: the order to load them in, as at [`Checkpoint::by_size`].
-    pub fn by_size(&self) -> Vec<(&str, &PlacedTensor)> {
-        let mut all: Vec<_> = self.tensors.iter().map(|(name, t)| (name.as_str(), t)).collect();
-        all.sort_by_key(|(_, t)| Reverse(t.raw.bytes().len()));
-        all
-    }
-
     /// Translates an opened GGUF file.
     pub fn read(checkpoint: &Checkpoint) -> Result<Self> {
         let Some(metadata) = checkpoint.metadata() else {
