@@ -1,0 +1,213 @@
+//! Every code fence of the README and the docs, executed. What each language means is in docs/contributing.md.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// A fenced block: its language and attributes, its text, and where it stands.
+struct Fence {
+    info: String,
+    text: String,
+    place: String,
+}
+
+impl Fence {
+    fn language(&self) -> &str {
+        self.info.split([',', ' ']).next().unwrap_or_default()
+    }
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// README, troubleshooting, guidelines, and every page of the site.
+fn pages() -> Vec<PathBuf> {
+    let mut pages: Vec<PathBuf> =
+        ["README.md", "TROUBLESHOOTING.md", "CLAUDE.md", "SAE_ROADMAP.md"].iter().map(|p| root().join(p)).collect();
+    let mut folders = vec![root().join("docs")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|e| e == "md") {
+                pages.push(path);
+            }
+        }
+    }
+    pages.sort();
+    pages
+}
+
+fn fences(page: &Path) -> Vec<Fence> {
+    let text = std::fs::read_to_string(page).unwrap();
+    let name = page.strip_prefix(root()).unwrap().display();
+    let mut found: Vec<Fence> = Vec::new();
+    let mut open = false;
+    for (number, line) in text.lines().enumerate() {
+        match line.trim_start().strip_prefix("```") {
+            Some(_) if open => open = false,
+            Some(info) => {
+                open = true;
+                let place = format!("{name}:{}", number + 1);
+                found.push(Fence { info: info.trim().to_owned(), text: String::new(), place });
+            }
+            None if open => {
+                let fence = found.last_mut().unwrap();
+                fence.text.push_str(line);
+                fence.text.push('\n');
+            }
+            None => {}
+        }
+    }
+    assert!(!open, "{name}: a fence is not closed");
+    found
+}
+
+/// All fences of a language, page by page.
+fn by_page(language: &str) -> Vec<(PathBuf, Vec<Fence>)> {
+    let of_language = |p: PathBuf| {
+        let chosen: Vec<Fence> = fences(&p).into_iter().filter(|f| f.language() == language).collect();
+        (!chosen.is_empty()).then_some((p, chosen))
+    };
+    pages().into_iter().filter_map(of_language).collect()
+}
+
+/// The folder that cargo builds into: this program lies in its `deps`.
+fn built() -> PathBuf {
+    std::env::current_exe().unwrap().parent().unwrap().parent().unwrap().to_owned()
+}
+
+fn mlx() -> PathBuf {
+    root().join("target/mlx/wheel/mlx/lib")
+}
+
+/// A scratch folder of this test, under the target folder.
+fn scratch(name: &str) -> PathBuf {
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("snippets").join(name);
+    std::fs::create_dir_all(&dir).unwrap();
+    dir
+}
+
+fn require_model() {
+    let model = root().join("target/models/SmolLM2-135M-Instruct.Q4_1.gguf");
+    assert!(model.exists(), "the snippets use the small model: run `cargo xtask fetch-model` first");
+}
+
+/// Runs a command in the repository's root; a failure shows where the snippet stands and what it said.
+fn run(command: &mut Command, place: &str) -> Output {
+    let output = command.current_dir(root()).output().unwrap_or_else(|e| panic!("{place}: {command:?}: {e}"));
+    assert!(
+        output.status.success(),
+        "{place}: {}\n{}{}",
+        output.status,
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    output
+}
+
+#[test]
+fn every_fence_has_a_language_that_is_dealt_with() {
+    let known = ["rust", "c", "python", "sh", "console", "json", "text", "toml", "arch"];
+    for fence in pages().iter().flat_map(|p| fences(p)) {
+        assert!(known.contains(&fence.language()), "{}: a fence of language {:?}", fence.place, fence.info);
+    }
+}
+
+#[test]
+fn rust_snippets_run() {
+    require_model();
+    for (page, _) in by_page("rust") {
+        // As rustdoc runs the examples of a crate, with what cargo would tell it.
+        let mut rustdoc = Command::new(std::env::var_os("RUSTDOC").unwrap_or_else(|| "rustdoc".into()));
+        rustdoc.args(["--test", "--edition", "2024"]).arg(&page).arg("--test-run-directory").arg(root());
+        rustdoc.arg("--extern").arg(format!("mlxterp={}", built().join("libmlxterp.rlib").display()));
+        rustdoc.arg("-L").arg(format!("dependency={}", built().join("deps").display()));
+        for folder in [mlx(), root().join("target/mlx/mlxc")] {
+            rustdoc.arg("-L").arg(format!("native={}", folder.display()));
+        }
+        rustdoc.arg("-C").arg(format!("link-arg=-Wl,-rpath,{}", mlx().display()));
+        run(&mut rustdoc, &page.display().to_string());
+    }
+}
+
+#[test]
+fn c_snippets_run() {
+    require_model();
+    for (i, fence) in by_page("c").into_iter().flat_map(|(_, f)| f).enumerate() {
+        let (source, program) = (scratch("c").join(format!("{i}.c")), scratch("c").join(i.to_string()));
+        std::fs::write(&source, &fence.text).unwrap();
+        let mut cc = Command::new("cc");
+        cc.args(["-std=c99", "-Wall", "-Wextra", "-Werror", "-Iinclude"]).arg(&source).arg("-o").arg(&program);
+        cc.arg(format!("-L{}", built().display())).arg("-lmlxterp");
+        for folder in [built(), mlx()] {
+            cc.arg(format!("-Wl,-rpath,{}", folder.display()));
+        }
+        run(&mut cc, &fence.place);
+        run(&mut Command::new(&program), &fence.place);
+    }
+}
+
+#[test]
+fn python_snippets_run() {
+    require_model();
+    for (page, fences) in by_page("python") {
+        // Blank lines in between keep the line numbers of the page in tracebacks.
+        let mut program = String::new();
+        for fence in &fences {
+            let line: usize = fence.place.rsplit(':').next().unwrap().parse().unwrap();
+            program.push_str(&"\n".repeat(line - program.matches('\n').count()));
+            program.push_str(&fence.text);
+        }
+        let name = page.strip_prefix(root()).unwrap().display().to_string();
+        let file = scratch("python").join(name.replace('/', "_")).with_extension("py");
+        std::fs::write(&file, program).unwrap();
+        // The environment of the Python tests where it was made, else whatever there is.
+        let own = root().join("target/venv/test/bin/python");
+        let mut python = if own.exists() { Command::new(own) } else { Command::new("python3") };
+        python.arg(&file).env("PYTHONPATH", root().join("bindings/python"));
+        python.env("MLXTERP_LIBRARY", built().join(library_name()));
+        run(&mut python, &name);
+    }
+}
+
+fn library_name() -> &'static str {
+    if cfg!(target_os = "macos") { "libmlxterp.dylib" } else { "libmlxterp.so" }
+}
+
+#[test]
+fn shell_snippets_run() {
+    require_model();
+    let path = std::env::var("PATH").unwrap();
+    let here = Path::new(env!("CARGO_BIN_EXE_mlxterp")).parent().unwrap();
+    for fence in by_page("sh").into_iter().flat_map(|(_, f)| f) {
+        let mut bash = Command::new("bash");
+        bash.args(["-eu", "-c", &fence.text]).env("PATH", format!("{}:{path}", here.display()));
+        run(&mut bash, &fence.place);
+    }
+}
+
+#[test]
+fn json_snippets_parse() {
+    for fence in by_page("json").into_iter().flat_map(|(_, f)| f) {
+        let parsed = serde_json::from_str::<serde_json::Value>(&fence.text);
+        assert!(parsed.is_ok(), "{}: {}", fence.place, parsed.unwrap_err());
+    }
+}
+
+/// Set-up commands are not run from inside a test, but the tasks they name must exist.
+#[test]
+fn named_tasks_exist() {
+    let main = std::fs::read_to_string(root().join("xtask/src/main.rs")).unwrap();
+    let exists = |task: &str| {
+        let variant: String = task.split('-').map(|w| w[..1].to_uppercase() + &w[1..]).collect();
+        main.lines().any(|l| l.trim_start().trim_end_matches([',', ' ', '{']) == variant)
+    };
+    for fence in by_page("console").into_iter().flat_map(|(_, f)| f) {
+        for line in fence.text.lines().filter_map(|l| l.trim().strip_prefix("cargo xtask ")) {
+            let task = line.split_whitespace().next().unwrap();
+            assert!(exists(task), "{}: there is no task {task:?} in xtask", fence.place);
+        }
+    }
+}
