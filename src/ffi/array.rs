@@ -6,7 +6,7 @@ use super::door::{door, give_text, list, output};
 use super::library::mlxterp_status;
 use super::registry::{Handle, borrow, give, take};
 use crate::core::tensor::{self, Array, DLManagedTensorVersioned, Dtype};
-use crate::error::{Result, bail};
+use crate::error::{Result, bail, err};
 
 /// A lazy, immutable value. Reference-counted; any thread may use it.
 pub struct mlxterp_array {
@@ -129,8 +129,8 @@ pub unsafe extern "C" fn mlxterp_array_is_evaluated(array: *const mlxterp_array)
 
 /// Computes the value, and waits for it: the one place where work happens.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn mlxterp_array_eval(array_: *const mlxterp_array) -> mlxterp_status {
-    door(|| array(array_)?.eval())
+pub unsafe extern "C" fn mlxterp_array_eval(array: *const mlxterp_array) -> mlxterp_status {
+    door(|| self::array(array)?.eval())
 }
 
 /// Computes several values together; what they share is computed once.
@@ -145,10 +145,13 @@ pub unsafe extern "C" fn mlxterp_array_eval_all(arrays: *const *const mlxterp_ar
 /// Address of the first element, in the buffer that MLX itself uses. Borrowed: lives as long as any handle on the value.
 /// An error before mlxterp_array_eval. Elements may be strided: see mlxterp_array_strides.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn mlxterp_array_data(array_: *const mlxterp_array, out_data: *mut *const c_void) -> mlxterp_status {
+pub unsafe extern "C" fn mlxterp_array_data(
+    array: *const mlxterp_array,
+    out_data: *mut *const c_void,
+) -> mlxterp_status {
     door(|| {
         let out = output(out_data, std::ptr::null(), "out_data")?;
-        *out = array(array_)?.data()?;
+        *out = self::array(array)?.data()?;
         Ok(())
     })
 }
@@ -156,11 +159,11 @@ pub unsafe extern "C" fn mlxterp_array_data(array_: *const mlxterp_array, out_da
 /// The same value in row-major order without gaps: the only door that copies, and only when it must.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mlxterp_array_contiguous(
-    array_: *const mlxterp_array,
+    array: *const mlxterp_array,
     out_array: *mut *mut mlxterp_array,
 ) -> mlxterp_status {
     hand_out(out_array, || {
-        let a = array(array_)?;
+        let a = self::array(array)?;
         a.eval()?;
         if a.is_contiguous() { Ok(a.clone()) } else { tensor::contiguous(a) }
     })
@@ -184,10 +187,13 @@ pub unsafe extern "C" fn mlxterp_array_from_data(
     })
 }
 
+/// Gives back what belongs to `user`. May be called from any thread; NULL when nothing is to be given back.
+pub type mlxterp_destroy_fn = Option<unsafe extern "C" fn(user: *mut c_void)>;
+
 /// The caller's memory and how to give it back.
 struct Foreign {
     user: *mut c_void,
-    destroy: Option<unsafe extern "C" fn(*mut c_void)>,
+    destroy: mlxterp_destroy_fn,
 }
 
 // SAFETY: the header says that `destroy` may be called from any thread.
@@ -212,7 +218,7 @@ pub unsafe extern "C" fn mlxterp_array_adopt(
     ndim: usize,
     dtype: u32,
     user: *mut c_void,
-    destroy: Option<unsafe extern "C" fn(*mut c_void)>,
+    destroy: mlxterp_destroy_fn,
     out_array: *mut *mut mlxterp_array,
 ) -> mlxterp_status {
     let owner = Foreign { user, destroy };
@@ -235,10 +241,13 @@ pub unsafe extern "C" fn mlxterp_array_is_shared(array: *const mlxterp_array, da
 /// The evaluated array as a `DLManagedTensorVersioned` (DLPack 1.x), read-only, without a copy. The consumer calls its
 /// deleter; until then the buffer lives.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn mlxterp_array_to_dlpack(array_: *const mlxterp_array, out_tensor: *mut *mut c_void) -> mlxterp_status {
+pub unsafe extern "C" fn mlxterp_array_to_dlpack(
+    array: *const mlxterp_array,
+    out_tensor: *mut *mut c_void,
+) -> mlxterp_status {
     door(|| {
         let out = output(out_tensor, std::ptr::null_mut(), "out_tensor")?;
-        *out = tensor::to_dlpack(array(array_)?)?.cast();
+        *out = tensor::to_dlpack(self::array(array)?)?.cast();
         Ok(())
     })
 }
@@ -246,23 +255,33 @@ pub unsafe extern "C" fn mlxterp_array_to_dlpack(array_: *const mlxterp_array, o
 /// A new array over a `DLManagedTensorVersioned` in host memory, shared where the backend can. Consumes the tensor:
 /// its deleter is called by this library, on failure too.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn mlxterp_array_from_dlpack(tensor_: *mut c_void, out_array: *mut *mut mlxterp_array) -> mlxterp_status {
-    hand_out(out_array, || {
-        let tensor_ = tensor_.cast::<DLManagedTensorVersioned>();
-        if tensor_.is_null() {
-            bail!(InvalidArgument, "the DLPack tensor is NULL");
-        }
-        // SAFETY: the header's promise about the tensor.
-        unsafe { tensor::from_dlpack(tensor_) }
+pub unsafe extern "C" fn mlxterp_array_from_dlpack(
+    tensor: *mut c_void,
+    out_array: *mut *mut mlxterp_array,
+) -> mlxterp_status {
+    door(|| {
+        // The tensor is consumed even when there is nowhere to put the result, so the import comes first.
+        let made = if tensor.is_null() {
+            Err(err!(InvalidArgument, "the DLPack tensor is NULL"))
+        } else {
+            // SAFETY: the header's promise about the tensor.
+            unsafe { tensor::from_dlpack(tensor.cast::<DLManagedTensorVersioned>()) }
+        };
+        let out = output(out_array, std::ptr::null_mut(), "out_array")?;
+        *out = give(mlxterp_array::new(made?));
+        Ok(())
     })
 }
 
 /// The array in words: shape, dtype, and its values when they are computed and few. Free with mlxterp_string_free.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn mlxterp_array_describe(array_: *const mlxterp_array, out_text: *mut *mut c_char) -> mlxterp_status {
+pub unsafe extern "C" fn mlxterp_array_describe(
+    array: *const mlxterp_array,
+    out_text: *mut *mut c_char,
+) -> mlxterp_status {
     door(|| {
         let out = output(out_text, std::ptr::null_mut(), "out_text")?;
-        *out = give_text(format!("{:?}", array(array_)?))?;
+        *out = give_text(format!("{:?}", self::array(array)?))?;
         Ok(())
     })
 }

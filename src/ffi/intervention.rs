@@ -2,7 +2,7 @@
 
 use std::ffi::{CString, c_char, c_void};
 
-use super::array::{array, mlxterp_array};
+use super::array::{array, mlxterp_array, mlxterp_destroy_fn};
 use super::door::{door, give_text, list, output, text};
 use super::library::mlxterp_status;
 use super::registry::{Handle, borrow, give, take};
@@ -27,7 +27,9 @@ fn hand_out(out: *mut *mut mlxterp_intervention, work: impl FnOnce() -> Result<I
 
 /// Zeros in place of the value.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn mlxterp_intervention_zero_out(out_intervention: *mut *mut mlxterp_intervention) -> mlxterp_status {
+pub unsafe extern "C" fn mlxterp_intervention_zero_out(
+    out_intervention: *mut *mut mlxterp_intervention,
+) -> mlxterp_status {
     hand_out(out_intervention, || Ok(Intervention::zero_out()))
 }
 
@@ -123,7 +125,7 @@ pub type mlxterp_hook_fn = Option<
 struct Hook {
     call: unsafe extern "C" fn(*mut c_void, *const mlxterp_event, *mut *mut mlxterp_array) -> i32,
     user: *mut c_void,
-    destroy: Option<unsafe extern "C" fn(*mut c_void)>,
+    destroy: mlxterp_destroy_fn,
 }
 
 // SAFETY: the header says that hook and destroy may be called from any thread, one at a time.
@@ -175,7 +177,7 @@ pub unsafe extern "C" fn mlxterp_intervention_custom(
     name: *const c_char,
     hook: mlxterp_hook_fn,
     user: *mut c_void,
-    destroy: Option<unsafe extern "C" fn(*mut c_void)>,
+    destroy: mlxterp_destroy_fn,
     out_intervention: *mut *mut mlxterp_intervention,
 ) -> mlxterp_status {
     unsafe extern "C" fn nothing(_: *mut c_void, _: *const mlxterp_event, _: *mut *mut mlxterp_array) -> i32 {
@@ -241,10 +243,10 @@ pub unsafe extern "C" fn mlxterp_intervention_select_positions_by_row(
 /// From JSON, such as `{"kind": "scale", "factor": 0.5, "positions": [-1]}`, or the short form `scale(0.5)`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mlxterp_intervention_from_json(
-    text_: *const c_char,
+    text: *const c_char,
     out_intervention: *mut *mut mlxterp_intervention,
 ) -> mlxterp_status {
-    hand_out(out_intervention, || text(text_, "text")?.parse())
+    hand_out(out_intervention, || self::text(text, "text")?.parse())
 }
 
 /// As JSON; a custom one has none. Free with mlxterp_string_free.

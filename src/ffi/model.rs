@@ -176,19 +176,28 @@ fn json<T: serde::Serialize>(value: &T) -> Result<String> {
 
 /// The model in numbers and its module tree, as JSON. Free with mlxterp_string_free.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn mlxterp_model_info_json(model: *const mlxterp_model, out_text: *mut *mut c_char) -> mlxterp_status {
+pub unsafe extern "C" fn mlxterp_model_info_json(
+    model: *const mlxterp_model,
+    out_text: *mut *mut c_char,
+) -> mlxterp_status {
     hand_out_text(out_text, || json(&borrow(model)?.0.info()))
 }
 
 /// The normalised config.json. Free with mlxterp_string_free.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn mlxterp_model_config_json(model: *const mlxterp_model, out_text: *mut *mut c_char) -> mlxterp_status {
+pub unsafe extern "C" fn mlxterp_model_config_json(
+    model: *const mlxterp_model,
+    out_text: *mut *mut c_char,
+) -> mlxterp_status {
     hand_out_text(out_text, || json(borrow(model)?.0.config()))
 }
 
 /// The module tree in words. Free with mlxterp_string_free.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn mlxterp_model_describe(model: *const mlxterp_model, out_text: *mut *mut c_char) -> mlxterp_status {
+pub unsafe extern "C" fn mlxterp_model_describe(
+    model: *const mlxterp_model,
+    out_text: *mut *mut c_char,
+) -> mlxterp_status {
     hand_out_text(out_text, || Ok(borrow(model)?.0.info().to_string()))
 }
 
@@ -250,7 +259,7 @@ fn tokenizer<'a>(model: *const mlxterp_model) -> Result<&'a Tokenizer> {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mlxterp_model_encode(
     model: *const mlxterp_model,
-    text_: *const c_char,
+    text: *const c_char,
     add_special_tokens: bool,
     ids: *mut u32,
     capacity: usize,
@@ -258,7 +267,7 @@ pub unsafe extern "C" fn mlxterp_model_encode(
 ) -> mlxterp_status {
     door(|| {
         let out = output(out_count, 0, "out_count")?;
-        let encoded = tokenizer(model)?.encode(text(text_, "text")?, add_special_tokens)?;
+        let encoded = tokenizer(model)?.encode(self::text(text, "text")?, add_special_tokens)?;
         let n = encoded.len().min(capacity);
         if n > 0 && ids.is_null() {
             bail!(InvalidArgument, "ids is NULL but capacity is {capacity}");
