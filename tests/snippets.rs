@@ -163,13 +163,23 @@ fn python_snippets_run() {
         let name = page.strip_prefix(root()).unwrap().display().to_string();
         let file = scratch("python").join(name.replace('/', "_")).with_extension("py");
         std::fs::write(&file, program).unwrap();
-        // The environment of the Python tests where it was made, else whatever there is.
-        let own = root().join("target/venv/test/bin/python");
-        let mut python = if own.exists() { Command::new(own) } else { Command::new("python3") };
+        let mut python = Command::new(python());
         python.arg(&file).env("PYTHONPATH", root().join("bindings/python"));
         python.env("MLXTERP_LIBRARY", built().join(library_name()));
         run(&mut python, &name);
     }
+}
+
+/// The environment of the Python tests, which has numpy; else the system's, if that has it.
+fn python() -> PathBuf {
+    let own = root().join("target/venv/python/bin/python");
+    if own.exists() {
+        return own;
+    }
+    let numpy = Command::new("python3").args(["-c", "import numpy"]).output();
+    let there = numpy.is_ok_and(|o| o.status.success());
+    assert!(there, "the Python snippets need numpy: run `cargo xtask test --only python` once");
+    "python3".into()
 }
 
 fn library_name() -> &'static str {
@@ -210,4 +220,49 @@ fn named_tasks_exist() {
             assert!(exists(task), "{}: there is no task {task:?} in xtask", fence.place);
         }
     }
+}
+
+/// Messages that TROUBLESHOOTING.md quotes: each piece between `…` stands somewhere in the sources, or is another
+/// program's.
+#[test]
+fn quoted_messages_are_still_given() {
+    let of_others = ["cannot find -lmlxc", "error while loading shared libraries: libmlx.so"];
+    let mut sources = String::new();
+    let mut folders = vec![root().join("src"), root().join("xtask/src")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|e| e == "rs") {
+                sources.push_str(&std::fs::read_to_string(path).unwrap());
+            }
+        }
+    }
+    let sources = as_printed(&sources);
+    let mut checked = 0;
+    for fence in fences(&root().join("TROUBLESHOOTING.md")).iter().filter(|f| f.language() == "text") {
+        for line in fence.text.lines().filter(|l| !of_others.contains(l)) {
+            for piece in line.split('…').map(str::trim).filter(|p| p.len() > 3) {
+                assert!(sources.contains(piece), "{}: no message has {piece:?}", fence.place);
+                checked += 1;
+            }
+        }
+    }
+    assert!(checked > 40, "only {checked} pieces of messages were found");
+}
+
+/// Rust text with string continuations joined and escapes undone.
+fn as_printed(source: &str) -> String {
+    let mut text = String::new();
+    let mut lines = source.lines();
+    while let Some(line) = lines.next() {
+        let mut line = line.to_owned();
+        while let Some(start) = line.strip_suffix('\\') {
+            line = start.to_owned() + lines.next().unwrap_or_default().trim_start();
+        }
+        text.push_str(&line);
+        text.push('\n');
+    }
+    text.replace("\\\"", "\"").replace("{{", "{").replace("\\n", "\n")
 }
