@@ -23,7 +23,7 @@ pub(super) fn find(id: &HubId, settings: &Settings) -> Result<Option<ModelFiles>
     let snapshot = Cache::new(settings.cache_dir.clone()).repo(repo(id, &commit)).pointer_path(&commit);
     match &id.gguf {
         Some(file) => Ok(Some(snapshot.join(file)).filter(|path| path.is_file()).map(ModelFiles::Gguf)),
-        None => Ok(is_complete(&snapshot)?.then(|| ModelFiles::Directory(snapshot))),
+        None => Ok(is_complete(&snapshot)?.then_some(ModelFiles::Directory(snapshot))),
     }
 }
 

@@ -13,7 +13,6 @@ pub(super) fn status(error: &ApiError) -> Option<u16> {
             ureq::Error::StatusCode(code) => Some(code),
             _ => None,
         },
-        ApiError::TooManyRetries(inner) => status(inner),
         _ => None,
     }
 }

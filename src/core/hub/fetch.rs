@@ -2,14 +2,15 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
+use std::time::Duration;
 
-use hf_hub::Cache;
 use hf_hub::api::sync::{Api, ApiBuilder, ApiError, ApiRepo};
+use hf_hub::{Cache, CacheRepo};
 use serde::Deserialize;
 
 use super::settings::Settings;
 use super::{HubId, ModelFiles, OnProgress, Progress, cache, errors, select};
-use crate::error::{Result, bail, err};
+use crate::error::{Error, Result, bail, err};
 
 /// What the hub tells about a repository at one revision.
 #[derive(Deserialize)]
@@ -39,7 +40,6 @@ pub(super) fn snapshot(id: &HubId, settings: &Settings, progress: Option<OnProgr
         .with_endpoint(settings.endpoint.clone())
         .with_token(settings.token.clone())
         .with_progress(false)
-        .with_retries(2)
         .with_user_agent("mlxterp", env!("CARGO_PKG_VERSION"))
         .build()
         .map_err(|e| told(&e))?;
@@ -70,7 +70,8 @@ pub(super) fn snapshot(id: &HubId, settings: &Settings, progress: Option<OnProgr
         cancelled: false,
     };
     for name in &missing {
-        fetch(&repo, name, size(name), &mut meter, &told).map_err(|e| e.context(format!("{name} of {id}")))?;
+        let job = Job { api: &api, repo: &repo, cached: &cached, name, size: size(name) };
+        fetch(&job, &mut meter, &told).map_err(|e| e.context(format!("{name} of {id}")))?;
     }
     if let Err(e) =
         Cache::new(settings.cache_dir.clone()).repo(cache::repo(id, &settings.revision)).create_ref(&listing.sha)
@@ -89,41 +90,72 @@ fn listing(api: &Api, id: &HubId, settings: &Settings) -> std::result::Result<Li
     Ok(response.body_mut().read_json().map_err(Box::new)?)
 }
 
+/// One file to fetch.
+struct Job<'a> {
+    api: &'a Api,
+    repo: &'a ApiRepo,
+    cached: &'a CacheRepo,
+    name: &'a str,
+    /// Its size as listed, in bytes.
+    size: u64,
+}
+
+/// How often a file is asked for before giving up.
+const ATTEMPTS: u32 = 3;
+
 /// Fetches one file, resuming where an earlier attempt stopped.
-fn fetch(
-    repo: &ApiRepo,
-    name: &str,
-    listed: u64,
-    meter: &mut Meter<'_>,
-    told: &dyn Fn(&ApiError) -> crate::error::Error,
-) -> Result<()> {
-    let before = meter.done;
-    let mut file = FileMeter { meter, name: name.to_owned(), done: 0, total: listed };
+///
+/// hf-hub's own retries are off: after a resumed attempt they append the whole file to the part that is there.
+fn fetch(job: &Job<'_>, meter: &mut Meter<'_>, told: &dyn Fn(&ApiError) -> Error) -> Result<()> {
+    for attempt in 1.. {
+        let error = match attempt_fetch(job, meter)? {
+            Ok(()) => return Ok(()),
+            Err(e) => e,
+        };
+        let status = errors::status(&error);
+        if status == Some(416) {
+            // All of it arrived once, and the attempt ended before the file got its name.
+            forget_part(job);
+        }
+        let passing = matches!(error, ApiError::RequestError(_) | ApiError::IoError(_));
+        if attempt == ATTEMPTS || !passing || status.is_some_and(|code| code < 500 && code != 416) {
+            return Err(told(&error));
+        }
+        std::thread::sleep(Duration::from_millis(300) * attempt);
+    }
+    unreachable!("the loop returns at the last attempt")
+}
+
+/// The outer error ends the download, the inner one may pass.
+fn attempt_fetch(job: &Job<'_>, meter: &mut Meter<'_>) -> Result<std::result::Result<(), ApiError>> {
+    let mut file = FileMeter { meter, name: job.name.to_owned(), done: 0, total: job.size };
     // hf-hub's progress trait cannot say stop, so a cancelled download unwinds out of it; the lock on the partial file
     // is released on the way. The panic hook is not run.
-    let fetched = catch_unwind(AssertUnwindSafe(|| repo.download_with_progress(name, &mut file)));
-    let (done, total) = (file.done, file.total);
+    let fetched = catch_unwind(AssertUnwindSafe(|| job.repo.download_with_progress(job.name, &mut file)));
+    let total = file.total;
     let path = match fetched {
-        Ok(Ok(path)) => path,
-        Ok(Err(e)) => return Err(told(&e)),
-        Err(_) if meter.cancelled => {
-            bail!(
-                Callback,
-                "the download was cancelled; what has arrived is kept, and loading again goes on from there"
-            )
-        }
-        Err(_) => bail!(Corrupt, "the hub's answer makes no sense"),
+        Ok(Ok(path)) if !meter.cancelled => path,
+        Ok(Err(e)) => return Ok(Err(e)),
+        Err(_) if !meter.cancelled => bail!(Corrupt, "the hub's answer makes no sense"),
+        _ => bail!(
+            Callback,
+            "the download was cancelled; what has arrived is kept, and loading again goes on from there"
+        ),
     };
-    if meter.cancelled {
-        bail!(Callback, "the download was cancelled");
-    }
     let length = std::fs::metadata(&path).map_err(|e| err!(Io, "{}: {e}", path.display()))?.len();
     if length != total {
         forget(&path);
         bail!(Io, "{length} bytes arrived instead of {total}: load again");
     }
-    meter.done = before + done.max(total);
-    Ok(())
+    meter.done += total;
+    Ok(Ok(()))
+}
+
+/// Removes the partial file of an earlier attempt.
+fn forget_part(job: &Job<'_>) {
+    if let Ok(metadata) = job.api.metadata(&job.repo.url(job.name)) {
+        let _ = std::fs::remove_file(job.cached.blob_path(metadata.etag()).with_extension("part"));
+    }
 }
 
 /// Removes a link into the cache and the file it points to.

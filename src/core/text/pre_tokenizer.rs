@@ -107,6 +107,8 @@ impl Family {
 
 #[cfg(test)]
 mod tests {
+    use tokenizers::{OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer};
+
     use super::*;
 
     #[test]
@@ -116,9 +118,26 @@ mod tests {
     }
 
     #[test]
-    fn every_family_can_be_built() {
+    fn every_family_cuts_where_the_reference_cuts() {
+        let expected: serde_json::Value =
+            serde_json::from_str(include_str!("../../../tests/fixtures/text/cuts.json")).unwrap();
+        let texts: Vec<&str> = expected["texts"].as_array().unwrap().iter().map(|t| t.as_str().unwrap()).collect();
         for family in &FAMILIES {
-            family.pre_tokenizer().expect(family.names[0]);
+            let name = family.names[0];
+            let cutter = family.pre_tokenizer().unwrap();
+            for (text, lengths) in texts.iter().zip(expected["families"][name].as_array().expect(name)) {
+                let mut cut = PreTokenizedString::from(*text);
+                cutter.pre_tokenize(&mut cut).unwrap();
+                let found: Vec<usize> = cut
+                    .get_splits(OffsetReferential::Original, OffsetType::Byte)
+                    .into_iter()
+                    .map(|(_, (start, end), _)| end - start)
+                    .filter(|length| *length > 0)
+                    .collect();
+                let wanted: Vec<usize> =
+                    lengths.as_array().unwrap().iter().map(|n| n.as_u64().unwrap() as usize).collect();
+                assert_eq!(found, wanted, "{name}: {text:?}");
+            }
         }
     }
 }
