@@ -39,31 +39,68 @@ pub enum Operand {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum Unary {
-    Neg, Silu, Gelu, GeluTanh, GeluQuick, Relu, Relu2, Sigmoid, Tanh, Softplus, Exp, Log, Sqrt, Square, Abs, Floor, Round,
+    Neg,
+    Silu,
+    Gelu,
+    GeluTanh,
+    GeluQuick,
+    Relu,
+    Relu2,
+    Sigmoid,
+    Tanh,
+    Softplus,
+    Exp,
+    Log,
+    Sqrt,
+    Square,
+    Abs,
+    Floor,
+    Round,
 }
 
 /// Elementwise functions of two values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum Binary {
-    Add, Sub, Mul, Div, Pow, Minimum, Maximum, Lt, Le, Gt, Ge, Eq, Mod, FloorDiv,
+    Add,
+    Sub,
+    Mul,
+    Div,
+    Pow,
+    Minimum,
+    Maximum,
+    Lt,
+    Le,
+    Gt,
+    Ge,
+    Eq,
+    Mod,
+    FloorDiv,
 }
 
 /// Reductions along one axis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum Reduce {
-    Sum, Mean, Max, Std, Norm,
+    Sum,
+    Mean,
+    Max,
+    Std,
+    Norm,
 }
 
 /// One subscript of an `index`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Index {
     /// `start:stop:step`, numpy's meaning.
-    Slice { /// First element.
-        start: Option<i64>, /// One past the last element.
-        stop: Option<i64>, /// Step, positive.
-        step: i64 },
+    Slice {
+        /// First element.
+        start: Option<i64>,
+        /// One past the last element.
+        stop: Option<i64>,
+        /// Step, positive.
+        step: i64,
+    },
     /// One element; the axis disappears.
     At(i64),
     /// `...`
@@ -118,23 +155,43 @@ pub enum Op {
     Linear(Weights),
     /// Rows of the weight by token id.
     Embedding(Weights),
-    RmsNorm { weight: Option<TensorId>, eps: f64, offset: f64 },
-    LayerNorm { weight: Option<TensorId>, bias: Option<TensorId>, eps: f64, offset: f64 },
+    RmsNorm {
+        weight: Option<TensorId>,
+        eps: f64,
+        offset: f64,
+    },
+    LayerNorm {
+        weight: Option<TensorId>,
+        bias: Option<TensorId>,
+        eps: f64,
+        offset: f64,
+    },
     Rope(Rope),
     /// A tensor of the checkpoint as a value.
     Param(TensorId),
     /// `[B,L,n*d] -> [B,n,L,d]`
-    Heads { n: usize },
+    Heads {
+        n: usize,
+    },
     /// `[B,L,n*d] -> [B,L,n,d]`
-    PerHead { n: usize },
+    PerHead {
+        n: usize,
+    },
     /// Swap axes 1 and 2.
     Flip,
     /// `[B,n,L,d] -> [B,L,n*d]`
     Merge,
     /// Parts along an axis: equal parts when `sizes` is empty, `n` of them (the number of outputs).
-    Split { sizes: Vec<usize>, axis: i64 },
-    Concat { axis: i64 },
-    Stack { axis: i64 },
+    Split {
+        sizes: Vec<usize>,
+        axis: i64,
+    },
+    Concat {
+        axis: i64,
+    },
+    Stack {
+        axis: i64,
+    },
     /// Key and value caches: identity unless the run has a cache. One output per input.
     Cache,
     /// Fused attention: inputs q, k, v; output z `[B,n,L,d]`.
@@ -152,11 +209,20 @@ pub enum Op {
     Unary(Unary),
     /// Both operands are given here; `inputs` repeats the slots among them.
     Binary(Binary, Operand, Operand),
-    Reduce { op: Reduce, axis: i64, keep: bool },
-    Softmax { axis: i64 },
+    Reduce {
+        op: Reduce,
+        axis: i64,
+        keep: bool,
+    },
+    Softmax {
+        axis: i64,
+    },
     /// `tanh(x / c) * c`
     Softcap(f64),
-    Clip { low: Option<f64>, high: Option<f64> },
+    Clip {
+        low: Option<f64>,
+        high: Option<f64>,
+    },
     /// Inputs condition, a, b.
     Where,
     Matmul,
@@ -164,15 +230,35 @@ pub enum Op {
     /// Inputs x, y: x in y's dtype.
     Like,
     Index(Vec<Index>),
-    Unflatten { axis: i64, shape: Vec<i64> },
-    Flatten { start: i64, end: i64 },
-    Transpose { axes: Vec<usize> },
-    Swap { a: i64, b: i64 },
-    Repeat { n: usize, axis: i64 },
-    Expand { axis: i64 },
-    Squeeze { axis: i64 },
+    Unflatten {
+        axis: i64,
+        shape: Vec<i64>,
+    },
+    Flatten {
+        start: i64,
+        end: i64,
+    },
+    Transpose {
+        axes: Vec<usize>,
+    },
+    Swap {
+        a: i64,
+        b: i64,
+    },
+    Repeat {
+        n: usize,
+        axis: i64,
+    },
+    Expand {
+        axis: i64,
+    },
+    Squeeze {
+        axis: i64,
+    },
     /// Input ids; output positions `[L]` plus `add`.
-    Positions { add: i64 },
+    Positions {
+        add: i64,
+    },
 }
 
 /// One step of the tape.

@@ -1,0 +1,24 @@
+//! The description language: text to a checked description, description and checkpoint to a tape.
+
+mod ast;
+mod check;
+mod config;
+mod description;
+mod elaborate;
+mod expressions;
+mod lexer;
+pub mod library;
+mod parser;
+mod pattern;
+mod place;
+mod rules;
+mod signatures;
+pub mod tape;
+mod weights;
+
+pub use config::normalise;
+pub use description::Description;
+pub use elaborate::elaborate;
+pub use library::{for_model_type, supported};
+pub use place::Pos;
+pub use weights::{TensorInfo, WeightExpr, plan_weights};
