@@ -74,8 +74,7 @@ pub(super) fn tokens(source: &Source, lines: &[Physical<'_>], at: usize) -> Resu
     let mut out = Vec::new();
     let mut open: Vec<(&'static str, Pos)> = Vec::new();
     let mut next = at;
-    loop {
-        let Some(line) = lines.get(next) else { break };
+    while let Some(line) = lines.get(next) {
         next += 1;
         scan(source, line, &mut out, &mut open)?;
         if open.is_empty() {

@@ -1,216 +1,355 @@
-//! Sites and their names.
-//!
-//! A value has its full path (`model.layers.3.self_attn.output`), the same path with the standard words
-//! (`layers.3.attn.output`), and both without `.output`. `layers.-1` counts from the end; `*` stands for one part.
+//! Names of values: module paths as the checkpoint spells them, and the short names that are the same on every model.
 
 use std::collections::HashMap;
 
 use crate::core::arch::tape::Program;
-use crate::error::{Error, Result, bail, err, nearest};
+use crate::error::{Result, bail, err, nearest};
 
-/// Number of a site: its place among [`Program::hooks`], which is execution order.
+/// A site: an index into [`Program::hooks`].
 pub type SiteId = usize;
 
-/// Names of values inside a layer that every architecture has unless it truly lacks the value.
-const STANDARD: [&str; 15] = [
-    "resid_pre", "resid_mid", "resid_post", "attn.q", "attn.k", "attn.v", "attn.z", "attn.scores", "attn.pattern",
-    "attn.result", "mlp.gate", "mlp.up", "mlp.act", "mlp.pre", "mlp.output",
-];
+/// Values inside an attention module that have a short name.
+const IN_ATTENTION: [&str; 7] = ["q", "k", "v", "scores", "pattern", "z", "result"];
+/// Values inside an MLP that have a short name.
+const IN_MLP: [&str; 4] = ["gate", "up", "pre", "act"];
 
-/// All names of a model's sites.
+/// The named values of a model.
+#[derive(Clone, Debug)]
 pub struct Sites {
-    by_name: HashMap<String, SiteId>,
+    /// Full paths in execution order; a [`SiteId`] is an index.
     paths: Vec<String>,
-    standard: Vec<Option<String>>,
-    layers: usize,
+    /// Every exact name: full paths, modules (meaning their output) and short names.
+    exact: HashMap<String, SiteId>,
+    /// The exact names in a stable order, for patterns and suggestions.
+    ordered: Vec<String>,
+    standard: HashMap<SiteId, String>,
+    /// `model.layers.`
+    layers: Option<String>,
+    /// What the checkpoint calls the modules that `attn` and `mlp` mean.
+    renamed: Vec<(&'static str, String)>,
+    n_layers: usize,
 }
 
 impl Sites {
-    /// Reads the hooks and roles of a program.
+    /// Reads the sites off a tape.
     pub fn new(program: &Program) -> Result<Self> {
-        let mut sites = Sites {
-            by_name: HashMap::new(),
-            paths: program.hooks.iter().map(|(name, _)| name.clone()).collect(),
-            standard: vec![None; program.hooks.len()],
-            layers: program.n_layers,
+        let role = |name: &str| program.roles.get(name).map(String::as_str);
+        let layers = match role("layer") {
+            None => None,
+            Some(path) => match path.strip_suffix('*') {
+                Some(prefix) if !prefix.contains('*') => Some(prefix.to_owned()),
+                _ => bail!(
+                    Description,
+                    "{}: the role 'layer' must be a path that ends in '*', found '{path}'",
+                    program.arch
+                ),
+            },
         };
-        for id in 0..sites.paths.len() {
-            let path = sites.paths[id].clone();
-            sites.add(&path, id);
+        let mut sites = Sites {
+            paths: program.hooks.iter().map(|(name, _)| name.clone()).collect(),
+            exact: HashMap::new(),
+            ordered: Vec::new(),
+            standard: HashMap::new(),
+            layers,
+            renamed: ["attn", "mlp"].into_iter().filter_map(|r| Some((r, role(r)?.to_owned()))).collect(),
+            n_layers: program.n_layers,
+        };
+        for site in 0..sites.paths.len() {
+            sites.know(&sites.paths[site].clone(), site);
         }
-        sites.add_layers(program);
-        sites.add_roles(program)?;
+        sites.short_names(program);
+        for site in 0..sites.paths.len() {
+            // A module's name means its output, a later call's number stays at the end.
+            let path = sites.paths[site].clone();
+            let (path, call) = path.split_once('#').map_or((&*path, None), |(p, n)| (p, Some(n)));
+            if let Some(module) = path.strip_suffix(".output") {
+                let name = call.map_or_else(|| module.to_owned(), |n| format!("{module}#{n}"));
+                sites.know(&name, site);
+            }
+            if let Some(pattern) = path.strip_suffix(".pattern") {
+                let name = call.map_or_else(|| format!("{pattern}.probs"), |n| format!("{pattern}.probs#{n}"));
+                sites.know(&name, site);
+            }
+        }
         Ok(sites)
     }
 
-    /// Adds a name and its short form; the first owner of a name keeps it.
-    fn add(&mut self, name: &str, id: SiteId) {
-        self.by_name.entry(name.to_owned()).or_insert(id);
-        if let Some(module) = name.strip_suffix(".output") {
-            self.by_name.entry(module.to_owned()).or_insert(id);
+    fn know(&mut self, name: &str, site: SiteId) {
+        if !self.exact.contains_key(name) {
+            self.exact.insert(name.to_owned(), site);
+            self.ordered.push(name.to_owned());
         }
     }
 
-    fn add_standard(&mut self, name: String, id: SiteId) {
-        self.add(&name, id);
-        self.standard[id].get_or_insert(name);
-    }
-
-    fn add_layers(&mut self, program: &Program) {
-        let Some((before, after)) = program.roles.get("layer").and_then(|l| l.split_once('*')) else { return };
-        let words: Vec<(String, &str)> =
-            ["attn", "mlp"].iter().filter_map(|w| Some((program.roles.get(*w)?.clone(), *w))).collect();
-        let mid = program.roles.get("resid_mid").cloned();
-        for id in 0..self.paths.len() {
-            let path = self.paths[id].clone();
-            let Some(rest) = path.strip_prefix(before) else { continue };
-            let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
-            let (layer, rest) = rest.split_at(digits);
-            let Some(rest) = rest.strip_prefix(after).filter(|_| !layer.is_empty()) else { continue };
-            let inner = rest.strip_prefix('.').unwrap_or(rest);
-            let named = words.iter().find_map(|(own, word)| {
-                let tail = inner.strip_prefix(own.as_str())?;
-                (tail.is_empty() || tail.starts_with('.')).then(|| format!("layers.{layer}.{word}{tail}"))
-            });
-            self.add_standard(named.unwrap_or_else(|| format!("layers.{layer}.{inner}")), id);
-            let role = match inner {
-                "input" => Some("resid_pre"),
-                "output" => Some("resid_post"),
-                _ if Some(inner) == mid.as_deref() => Some("resid_mid"),
-                _ => None,
-            };
-            if let Some(role) = role {
-                self.add(&format!("layers.{layer}.{role}"), id);
-            }
+    /// Gives `short` to the site called `path`, if there is one.
+    fn standard(&mut self, short: &str, path: &str) {
+        if let Some(site) = self.exact.get(path).copied() {
+            self.standard.entry(site).or_insert_with(|| short.to_owned());
+            self.know(short, site);
         }
     }
 
-    fn add_roles(&mut self, program: &Program) -> Result<()> {
-        for (role, names) in [("embed", ["embed", "embed"]), ("norm", ["norm", "norm"]), ("head", ["lm_head", "head"])] {
-            let Some(path) = program.roles.get(role) else { continue };
-            for end in ["output", "input"] {
-                if let Some(id) = self.by_name.get(&format!("{path}.{end}")).copied() {
-                    for name in names {
-                        self.add_standard(format!("{name}.{end}"), id);
-                    }
-                }
-            }
-        }
-        let output = program.hooks.iter().rposition(|(_, h)| h.slot == program.output);
-        let Some(output) = output else { bail!(Backend, "the description's result has no name") };
-        for name in ["output", "logits"] {
-            self.by_name.insert(name.to_owned(), output);
-        }
-        self.standard[output] = Some("output".to_owned());
-        Ok(())
+    /// A module's short names: its input, its output, and the output by the module's name alone.
+    fn module(&mut self, short: &str, path: &str) {
+        self.standard(&format!("{short}.output"), &format!("{path}.output"));
+        self.standard(short, &format!("{path}.output"));
+        self.standard(&format!("{short}.input"), &format!("{path}.input"));
     }
 
-    /// The site of a name.
-    pub fn resolve(&self, name: &str) -> Result<SiteId> {
-        if let Some(id) = self.by_name.get(name) {
-            return Ok(*id);
-        }
-        if name.contains('*') {
-            bail!(UnknownSite, "'{name}' names many sites: it can be changed, or listed, but not read as one value");
-        }
-        self.plain(name).and_then(|n| self.by_name.get(n.as_str()).copied()).ok_or_else(|| self.unknown(name))
-    }
-
-    /// The sites that a name or pattern means, in execution order; a pattern that matches nothing is an error.
-    pub fn resolve_many(&self, pattern: &str) -> Result<Vec<SiteId>> {
-        if !pattern.contains('*') {
-            return self.resolve(pattern).map(|id| vec![id]);
-        }
-        let plain = self.plain(pattern).unwrap_or_else(|| pattern.to_owned());
-        let wanted: Vec<&str> = plain.split('.').collect();
-        let matches = |name: &str| {
-            let mut parts = name.split('.');
-            wanted.iter().all(|w| parts.next().is_some_and(|p| *w == "*" || *w == p)) && parts.next().is_none()
-        };
-        let mut found: Vec<SiteId> = self.by_name.iter().filter(|(n, _)| matches(n)).map(|(_, id)| *id).collect();
-        found.sort_unstable();
-        found.dedup();
-        if found.is_empty() {
-            let example = pattern.replace('*', "0");
-            let why = self.unknown(&example);
-            bail!(UnknownSite, "the pattern '{pattern}' matches no site ({})", why.message());
-        }
-        Ok(found)
-    }
-
-    /// A name with its other spellings undone: negative layers, a wrapper's `model.`, `probs`.
-    fn plain(&self, name: &str) -> Option<String> {
-        let mut changed = name.to_owned();
-        if let Some(rest) = name.strip_prefix("model.model.") {
-            changed = format!("model.{rest}");
-        }
-        if let Some(start) = changed.strip_suffix(".probs") {
-            changed = format!("{start}.pattern");
-        }
-        let mut parts: Vec<String> = changed.split('.').map(str::to_owned).collect();
-        for part in &mut parts {
-            if let Some(back) = part.strip_prefix('-').and_then(|d| d.parse::<usize>().ok()) {
-                *part = self.layers.checked_sub(back).filter(|_| back > 0)?.to_string();
-            }
-        }
-        Some(parts.join("."))
-    }
-
-    fn unknown(&self, name: &str) -> Error {
-        let parts: Vec<&str> = name.split('.').collect();
-        let layer = parts.iter().position(|p| *p == "layers").and_then(|i| Some((i + 1, parts.get(i + 1)?)));
-        if let Some((at, number)) = layer
-            && let Ok(i) = number.parse::<i64>()
+    fn short_names(&mut self, program: &Program) {
+        let role = |name: &str| program.roles.get(name).map(String::as_str);
+        self.standard("ids", "ids");
+        self.standard("output", "output");
+        self.standard("logits", "output");
+        for (short, name) in
+            [("embed", "embed"), ("pos_embed", "pos_embed"), ("norm", "norm"), ("lm_head", "head"), ("head", "head")]
         {
-            let mut fixed: Vec<String> = parts.iter().map(|p| (*p).to_owned()).collect();
-            if i >= self.layers as i64 || i < -(self.layers as i64) {
-                fixed[at] = self.layers.saturating_sub(1).to_string();
-                let hint = self.hint(&fixed.join("."));
-                return err!(UnknownSite, "no site '{name}': the model has {} layers{hint}", self.layers);
-            }
-            let value = parts[at + 1..].join(".");
-            if STANDARD.contains(&value.as_str()) {
-                return err!(
-                    UnknownSite,
-                    "no site '{name}': this model has no {value}, or its description does not name it; `mlxterp sites` lists what there is"
-                );
+            if let Some(path) = role(name) {
+                self.module(short, path);
             }
         }
-        err!(UnknownSite, "no site '{name}'{}", self.hint(name))
-    }
-
-    fn hint(&self, name: &str) -> String {
-        if self.by_name.contains_key(name) {
-            return format!("; did you mean '{name}'?");
+        let Some(layers) = self.layers.clone() else { return };
+        for i in 0..self.n_layers {
+            let (short, layer) = (format!("layers.{i}"), format!("{layers}{i}"));
+            self.module(&short, &layer);
+            self.standard(&format!("{short}.resid_pre"), &format!("{layer}.input"));
+            self.standard(&format!("{short}.resid_post"), &format!("{layer}.output"));
+            if let Some(name) = role("resid_mid") {
+                self.standard(&format!("{short}.resid_mid"), &format!("{layer}.{name}"));
+            }
+            let inside: [(&str, &[&str]); 3] = [("attn", &IN_ATTENTION), ("mlp", &IN_MLP), ("mixer", &[])];
+            for (module, values) in inside {
+                let Some(name) = role(module) else { continue };
+                let path = format!("{layer}.{name}");
+                self.module(&format!("{short}.{module}"), &path);
+                for value in values {
+                    let own = role(&format!("{module}.{value}")).unwrap_or(value);
+                    self.standard(&format!("{short}.{module}.{value}"), &format!("{path}.{own}"));
+                }
+                // What is added to the residual stream: after the norm in sandwich models.
+                let added = match role(&format!("{module}_add")) {
+                    Some(own) => format!("{layer}.{own}"),
+                    None => format!("{path}.output"),
+                };
+                self.standard(&format!("{short}.{module}_add"), &added);
+            }
+            self.standard(&format!("{short}.attn.probs"), &format!("{short}.attn.pattern"));
         }
-        let mut all: Vec<&str> = self.by_name.keys().map(String::as_str).collect();
-        all.sort_unstable();
-        let close: Vec<String> = nearest(name, all, 3).into_iter().map(|n| format!("'{n}'")).collect();
-        if close.is_empty() { String::new() } else { format!("; did you mean {}?", close.join(" or ")) }
+        self.inside_layers(&layers);
     }
 
-    /// Number of sites.
+    /// Every other value of a layer, under the layer's and the module's short name: `layers.3.attn.q_proj.output`.
+    fn inside_layers(&mut self, layers: &str) {
+        for site in 0..self.paths.len() {
+            let Some(rest) = self.paths[site].strip_prefix(layers) else { continue };
+            let Some((number, inside)) = rest.split_once('.') else { continue };
+            let renamed = self.renamed.iter().find_map(|(role, own)| {
+                let tail = inside.strip_prefix(own.as_str()).filter(|t| t.starts_with('.'))?;
+                Some(format!("layers.{number}.{role}{tail}"))
+            });
+            let short = renamed.unwrap_or_else(|| format!("layers.{number}.{inside}"));
+            self.standard.entry(site).or_insert_with(|| short.clone());
+            self.know(&short, site);
+        }
+    }
+
+    /// How many there are.
     pub fn len(&self) -> usize {
         self.paths.len()
     }
 
-    /// Whether there is none.
+    /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.paths.is_empty()
     }
 
-    /// Full paths in execution order.
+    /// All full names, in execution order.
     pub fn names(&self) -> &[String] {
         &self.paths
     }
 
-    /// Full path of a site.
+    /// The full name of a site.
     pub fn path(&self, site: SiteId) -> &str {
         &self.paths[site]
     }
 
-    /// Short standard name of a site, where it has one.
+    /// The short name of a site, if it has one.
     pub fn standard_name(&self, site: SiteId) -> Option<String> {
-        self.standard[site].clone()
+        self.standard.get(&site).cloned()
+    }
+
+    /// The site that a name means.
+    pub fn resolve(&self, name: &str) -> Result<SiteId> {
+        match self.exact.get(name) {
+            Some(site) => Ok(*site),
+            None if name.contains('*') => Err(err!(
+                UnknownSite,
+                "'{name}' names many sites: it can be changed or listed, but not read as one value"
+            )),
+            None => self.find(name).ok_or_else(|| self.unknown(name)),
+        }
+    }
+
+    /// The sites that a name or a pattern means, in execution order: `*` stands for any one part of a path.
+    pub fn resolve_many(&self, pattern: &str) -> Result<Vec<SiteId>> {
+        if !pattern.contains('*') {
+            return self.resolve(pattern).map(|site| vec![site]);
+        }
+        let mut found: Vec<SiteId> = Vec::new();
+        for spelled in self.spellings(pattern) {
+            let hits = self.ordered.iter().filter(|name| matches(&spelled, name));
+            found.extend(hits.map(|name| self.exact[name]));
+        }
+        found.sort_unstable();
+        found.dedup();
+        if found.is_empty() {
+            let first = pattern.replace('*', "0");
+            let hint = self.suggestion(&first).map(|n| match pattern.find('*') {
+                // The suggestion as a pattern again, where it is one.
+                Some(at) if n.get(..at) == Some(&first[..at]) && n[at..].starts_with('0') => {
+                    format!("{}*{}", &n[..at], &n[at + 1..])
+                }
+                _ => n,
+            });
+            let hint = hint.map_or_else(String::new, |n| format!("; did you mean '{n}'?"));
+            return Err(err!(UnknownSite, "the pattern '{pattern}' matches no site{hint}"));
+        }
+        Ok(found)
+    }
+
+    /// A name that is not in the table as it stands: counted from the end, under `model.`, or short up to the layer.
+    fn find(&self, name: &str) -> Option<SiteId> {
+        self.spellings(name).iter().find_map(|n| self.exact.get(n).copied())
+    }
+
+    /// The ways to spell a name or pattern that the table may know.
+    fn spellings(&self, name: &str) -> Vec<String> {
+        let mut out = Vec::new();
+        let mut add = |name: String| {
+            if !out.contains(&name) {
+                out.push(name);
+            }
+        };
+        // A wrapper's spelling puts one more `model.` in front.
+        for name in [Some(name), name.strip_prefix("model.")].into_iter().flatten() {
+            add(self.counted_from_front(name));
+            let short = name.strip_prefix("layers.");
+            let full = self.layers.as_deref().and_then(|l| name.strip_prefix(l));
+            let (Some(rest), Some(layers)) = (short.or(full), &self.layers) else { continue };
+            let (number, inside) = rest.split_once('.').map_or((rest, ""), |(n, r)| (n, r));
+            let number = self.index(number);
+            let dot = if inside.is_empty() { "" } else { "." };
+            add(format!("layers.{number}{dot}{inside}"));
+            add(format!("{layers}{number}{dot}{inside}"));
+            for (role, own) in &self.renamed {
+                if let Some(tail) = inside.strip_prefix(role).filter(|t| t.is_empty() || t.starts_with('.')) {
+                    add(format!("{layers}{number}.{own}{tail}"));
+                }
+            }
+        }
+        out
+    }
+
+    /// `layers.-1.mlp` counted from the front.
+    fn counted_from_front(&self, name: &str) -> String {
+        for prefix in [Some("layers."), self.layers.as_deref()].into_iter().flatten() {
+            if let Some(rest) = name.strip_prefix(prefix) {
+                let (number, inside) = rest.split_at(rest.find('.').unwrap_or(rest.len()));
+                return format!("{prefix}{}{inside}", self.index(number));
+            }
+        }
+        name.to_owned()
+    }
+
+    fn index(&self, number: &str) -> String {
+        match number.parse::<i64>() {
+            Ok(i) if i < 0 => self.n_layers.checked_sub(i.unsigned_abs() as usize).map(|i| i.to_string()),
+            _ => None,
+        }
+        .unwrap_or_else(|| number.to_owned())
+    }
+
+    fn unknown(&self, name: &str) -> crate::error::Error {
+        let bare = name.strip_prefix("model.model.").or(name.strip_prefix("model.")).unwrap_or(name);
+        let rest = bare.strip_prefix("layers.").or_else(|| name.strip_prefix(self.layers.as_deref()?));
+        if let Some(rest) = rest {
+            let (number, inside) = rest.split_once('.').map_or((rest, ""), |(n, r)| (n, r));
+            if let Ok(i) = number.parse::<i64>() {
+                let n = self.n_layers as i64;
+                if i >= n || i < -n {
+                    let prefix = &name[..name.len() - rest.len()];
+                    let last = format!("{prefix}{}{}", n - 1, &rest[number.len()..]);
+                    let hint = if self.find(&last).is_some() { Some(last) } else { self.suggestion(&last) };
+                    let hint = hint.map_or_else(String::new, |h| format!("; did you mean '{h}'?"));
+                    return err!(UnknownSite, "no site '{name}': the model has {n} layers{hint}");
+                }
+                if let Some(message) = self.absent(inside) {
+                    return err!(UnknownSite, "no site '{name}': {message}");
+                }
+            }
+        }
+        let hint = self.suggestion(name).map_or_else(String::new, |h| format!("; did you mean '{h}'?"));
+        err!(UnknownSite, "no site '{name}'{hint}")
+    }
+
+    /// Why a short name that other models have is missing here.
+    fn absent(&self, inside: &str) -> Option<String> {
+        let (module, value) = inside.split_once('.').unwrap_or((inside, ""));
+        Some(match (module, value) {
+            ("resid_mid", "") => {
+                "this model has no resid_mid: its description names no value between attention and MLP (they may run in \
+                 parallel)"
+                    .to_owned()
+            }
+            ("attn", "") | ("mlp", "") => format!("this layer has no {module}: its description gives no such role here"),
+            ("attn", v) if IN_ATTENTION.contains(&v) => format!("this layer's attention has no value '{v}'"),
+            ("mlp", v) if IN_MLP.contains(&v) => {
+                let there: Vec<&str> = IN_MLP
+                    .into_iter()
+                    .filter(|o| (0..self.n_layers).any(|i| self.exact.contains_key(&format!("layers.{i}.mlp.{o}"))))
+                    .collect();
+                let has = if there.is_empty() { String::new() } else { format!(" (it has {})", there.join(", ")) };
+                format!("this layer's mlp has no value '{v}'{has}")
+            }
+            _ => return None,
+        })
+    }
+
+    fn suggestion(&self, name: &str) -> Option<String> {
+        nearest(name, self.ordered.iter().map(String::as_str), 1).first().map(|n| (*n).to_owned())
     }
 }
+
+/// Whether `name` has the parts of `pattern`, `*` standing for any characters of one part.
+fn matches(pattern: &str, name: &str) -> bool {
+    let (mut parts, mut names) = (pattern.split('.'), name.split('.'));
+    loop {
+        match (parts.next(), names.next()) {
+            (None, None) => return true,
+            (Some(p), Some(n)) if part_matches(p, n) => {}
+            _ => return false,
+        }
+    }
+}
+
+fn part_matches(pattern: &str, part: &str) -> bool {
+    let Some((head, tail)) = pattern.split_once('*') else { return pattern == part };
+    let Some(rest) = part.strip_prefix(head) else { return false };
+    match tail.rsplit_once('*') {
+        None => rest.ends_with(tail),
+        // Several stars in one part: the middle must occur in order.
+        Some((middle, end)) => {
+            let Some(mut rest) = rest.strip_suffix(end) else { return false };
+            for piece in middle.split('*') {
+                match rest.find(piece) {
+                    Some(at) => rest = &rest[at + piece.len()..],
+                    None => return false,
+                }
+            }
+            true
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
