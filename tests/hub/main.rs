@@ -182,6 +182,18 @@ fn a_cancelled_download_goes_on_where_it_stopped() {
 }
 
 #[test]
+fn a_panic_of_the_callback_stays_a_panic() {
+    let server = Server::start(&files(), Mood::Kind);
+    let cache = tempfile::tempdir().unwrap();
+    let options = options(&server, cache.path());
+    let caught = std::panic::catch_unwind(|| {
+        resolve("org/name", &options, Some(&mut |_: Progress| -> bool { std::panic::resume_unwind(Box::new(42)) }))
+    });
+    assert_eq!(caught.unwrap_err().downcast_ref::<i32>(), Some(&42));
+    assert!(resolve("org/name", &options, None).is_ok(), "nothing is left locked");
+}
+
+#[test]
 fn a_body_that_ends_early_leaves_no_model_behind() {
     let server = Server::start(&files(), Mood::Cut);
     let cache = tempfile::tempdir().unwrap();

@@ -68,6 +68,7 @@ pub(super) fn snapshot(id: &HubId, settings: &Settings, progress: Option<OnProgr
         done: here.iter().map(size).sum(),
         total: here.iter().chain(&missing).map(size).sum(),
         cancelled: false,
+        telling: false,
     };
     for name in &missing {
         let job = Job { api: &api, repo: &repo, cached: &cached, name, size: size(name) };
@@ -134,13 +135,16 @@ fn attempt_fetch(job: &Job<'_>, meter: &mut Meter<'_>) -> Result<std::result::Re
     let fetched = catch_unwind(AssertUnwindSafe(|| job.repo.download_with_progress(job.name, &mut file)));
     let total = file.total;
     let path = match fetched {
-        Ok(Ok(path)) if !meter.cancelled => path,
+        Err(panic) if meter.telling => resume_unwind(panic),
+        _ if meter.cancelled => {
+            bail!(
+                Callback,
+                "the download was cancelled; what has arrived is kept, and loading again goes on from there"
+            )
+        }
+        Ok(Ok(path)) => path,
         Ok(Err(e)) => return Ok(Err(e)),
-        Err(_) if !meter.cancelled => bail!(Corrupt, "the hub's answer makes no sense"),
-        _ => bail!(
-            Callback,
-            "the download was cancelled; what has arrived is kept, and loading again goes on from there"
-        ),
+        Err(_) => bail!(Corrupt, "the hub's answer makes no sense"),
     };
     let length = std::fs::metadata(&path).map_err(|e| err!(Io, "{}: {e}", path.display()))?.len();
     if length != total {
@@ -172,6 +176,8 @@ struct Meter<'a> {
     done: u64,
     total: u64,
     cancelled: bool,
+    /// Whether the user's callback is running, so that a panic is known to be its own.
+    telling: bool,
 }
 
 /// Bytes of one file.
@@ -195,15 +201,14 @@ impl FileMeter<'_, '_> {
             done,
             total: self.meter.total.max(done),
         };
-        if let Some(progress) = &mut self.meter.progress
-            && !self.meter.cancelled
-            && !progress(now)
-        {
-            self.meter.cancelled = true;
-            // Where panics abort, the file at hand is fetched to its end first.
-            if cfg!(panic = "unwind") {
-                resume_unwind(Box::new(Cancelled));
-            }
+        let meter = &mut *self.meter;
+        let Some(progress) = meter.progress.as_mut().filter(|_| !meter.cancelled) else { return };
+        meter.telling = true;
+        meter.cancelled = !progress(now);
+        meter.telling = false;
+        // Where panics abort, the file at hand is fetched to its end first.
+        if meter.cancelled && cfg!(panic = "unwind") {
+            resume_unwind(Box::new(Cancelled));
         }
     }
 }
