@@ -94,7 +94,7 @@ impl Elaborator<'_> {
             args: Rc::new(args),
             optional: decl.optional,
             index: scope.index,
-            line: decl.pos.line,
+            written: decl.args.clone(),
         })))
     }
 

@@ -1,6 +1,7 @@
 //! Calls: a module, a block, an operation, a static function, or a linear that the checkpoint has.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use super::expr::length;
 use super::value::{Given, Module, Value};
@@ -89,7 +90,7 @@ impl Elaborator<'_> {
             args: Rc::new(Vec::new()),
             optional: false,
             index: scope.index,
-            line: pos.line,
+            written: Arc::default(),
         };
         let (given, since) = self.arguments(args, scope)?;
         self.call_module(&module, given, since, scope, pos)
@@ -148,14 +149,14 @@ impl Elaborator<'_> {
     }
 
     /// `module.name`
-    pub(super) fn sub_path(&self, m: &Module, name: &str, pos: Pos) -> Value {
+    pub(super) fn sub_path(&self, m: &Module, name: &str) -> Value {
         Value::Module(Rc::new(Module {
             path: join(&m.path, name),
             kind: "path".to_owned(),
             args: Rc::new(Vec::new()),
             optional: false,
             index: m.index,
-            line: pos.line,
+            written: Arc::default(),
         }))
     }
 

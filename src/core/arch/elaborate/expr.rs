@@ -78,7 +78,7 @@ impl Elaborator<'_> {
                 return self.subscript(of_value, subscripts, e, scope);
             }
             Kind::Attribute(of, key) => match self.eval(of, scope)? {
-                Value::Module(m) => self.sub_path(&m, key, e.pos),
+                Value::Module(m) => self.sub_path(&m, key),
                 Value::Map(m) => m.get(key).cloned().unwrap_or(Value::None),
                 Value::None => Value::None,
                 other => return Err(self.blame(e, scope, format!("{} has no '{key}'", other.shown()))),

@@ -1,13 +1,11 @@
 //! The kinds of modules that hold tensors.
 
-use serde_json::json;
-
+use super::kind_args::KindArgs;
 use super::slots::SlotInfo;
 use super::value::{Given, Module, Value};
 use super::{Elaborator, Scope, Step, join};
 use crate::core::arch::place::Pos;
-use crate::core::arch::signatures;
-use crate::core::arch::tape::{Binary, Detour, Layout, Op, Operand, Rope, Slot, TensorId, Weights};
+use crate::core::arch::tape::{Binary, Detour, Layout, Op, Operand, Slot, TensorId, Weights};
 use crate::error::{ErrorKind, Result};
 
 impl Elaborator<'_> {
@@ -20,7 +18,7 @@ impl Elaborator<'_> {
                 return Err(scope.source.error(pos, format!("'{}' ({kind}) needs a tensor, found {found}", m.path)));
             }
         };
-        let args = Settings { m, kind, call: &given, scope, pos };
+        let args = KindArgs { m, kind, call: &given, scope, pos };
         match kind {
             "linear" | "unembed" => self.linear(m, kind, x, scope, pos),
             "embedding" => self.embedding(m, x, scope, pos),
@@ -152,10 +150,10 @@ impl Elaborator<'_> {
         Ok(Value::Slot(self.emit(step, vec![SlotInfo::of(layout).width(width)], &m.path, scope, pos)?[0]))
     }
 
-    fn rms_norm(&mut self, args: &Settings<'_>, x: Slot) -> Result<Value> {
-        let (eps, offset) = (args.eps(None)?, args.number("offset")?.unwrap_or(0.0));
+    fn rms_norm(&mut self, args: &KindArgs<'_>, x: Slot) -> Result<Value> {
+        let (eps, offset) = (args.eps(self, None)?, args.number(self, "offset")?.unwrap_or(0.0));
         let info = self.info[x as usize].changed();
-        let groups = args.whole("groups")?;
+        let groups = args.whole(self, "groups")?;
         let Some((weight, shape)) = self.norm_weight(args)? else {
             let step = Step { op: Op::RmsNorm { weight: None, eps, offset: 0.0 }, inputs: vec![x] };
             return self.one(step, info, args);
@@ -186,7 +184,7 @@ impl Elaborator<'_> {
     }
 
     /// `x * (w + offset)` for a weight that is no vector.
-    fn scaled(&mut self, x: Slot, weight: TensorId, offset: f64, info: SlotInfo, args: &Settings<'_>) -> Result<Slot> {
+    fn scaled(&mut self, x: Slot, weight: TensorId, offset: f64, info: SlotInfo, args: &KindArgs<'_>) -> Result<Slot> {
         let (path, scope, pos) = (&args.m.path, args.scope, args.pos);
         let param = Step { op: Op::Param(weight), inputs: Vec::new() };
         let mut w = self.emit(param, vec![SlotInfo::of(Layout::Other)], path, scope, pos)?[0];
@@ -199,8 +197,8 @@ impl Elaborator<'_> {
         Ok(self.emit(Step { op: mul, inputs: vec![w, x] }, vec![info], path, scope, pos)?[0])
     }
 
-    fn layer_norm(&mut self, args: &Settings<'_>, x: Slot) -> Result<Value> {
-        let (eps, offset) = (args.eps(Some(1e-5))?, args.number("offset")?.unwrap_or(0.0));
+    fn layer_norm(&mut self, args: &KindArgs<'_>, x: Slot) -> Result<Value> {
+        let (eps, offset) = (args.eps(self, Some(1e-5))?, args.number(self, "offset")?.unwrap_or(0.0));
         let info = self.info[x as usize].changed();
         let bias = self.tensor(&format!("{}.bias", args.m.path));
         let Some((weight, shape)) = self.norm_weight(args)? else {
@@ -227,12 +225,12 @@ impl Elaborator<'_> {
         self.one(Step { op: add, inputs: vec![y, b] }, info, args)
     }
 
-    fn one(&mut self, step: Step, info: SlotInfo, args: &Settings<'_>) -> Result<Value> {
+    fn one(&mut self, step: Step, info: SlotInfo, args: &KindArgs<'_>) -> Result<Value> {
         Ok(Value::Slot(self.emit(step, vec![info], &args.m.path, args.scope, args.pos)?[0]))
     }
 
     /// A norm's weight and its shape; `affine=false` says that there is none.
-    fn norm_weight(&mut self, args: &Settings<'_>) -> Result<Option<(TensorId, Vec<usize>)>> {
+    fn norm_weight(&mut self, args: &KindArgs<'_>) -> Result<Option<(TensorId, Vec<usize>)>> {
         if let Some(v) = args.get("affine")
             && !v.truth()
         {
@@ -242,7 +240,7 @@ impl Elaborator<'_> {
         Ok(Some((w, self.shape(w).to_vec())))
     }
 
-    fn weights_of_norm(&mut self, args: &Settings<'_>) -> Result<TensorId> {
+    fn weights_of_norm(&mut self, args: &KindArgs<'_>) -> Result<TensorId> {
         let path = &args.m.path;
         match self.tensor(&format!("{path}.weight")) {
             Some(id) => {
@@ -259,7 +257,7 @@ impl Elaborator<'_> {
         }
     }
 
-    fn check_width(&self, shape: &[usize], x: Slot, args: &Settings<'_>) -> Result<()> {
+    fn check_width(&self, shape: &[usize], x: Slot, args: &KindArgs<'_>) -> Result<()> {
         match self.info[x as usize].width {
             Some(width) if shape != [width] => {
                 let message =
@@ -267,138 +265,6 @@ impl Elaborator<'_> {
                 Err(args.scope.source.error_of(ErrorKind::Shape, args.pos, message))
             }
             _ => Ok(()),
-        }
-    }
-
-    /// The rotary kind; `dims = none` is no rotation at all.
-    fn rotary(&mut self, args: &Settings<'_>, x: Slot) -> Result<Value> {
-        let dims = match args.get("dims") {
-            None | Some(Value::None) => return Ok(Value::Slot(x)),
-            Some(v) => v,
-        };
-        let interleaved = args.get("interleaved").or_else(|| args.get("traditional")).is_some_and(|v| v.truth());
-        let parts = Rotary {
-            dims: &dims,
-            base: args.number("base")?,
-            scaling: args.get("scaling"),
-            interleaved,
-            max_pos: args.number("max_pos")?,
-            scale: args.number("scale")?,
-        };
-        self.rope(x, parts, &args.m.path, args.scope, args.pos)
-    }
-
-    /// Emits a rotation.
-    pub(super) fn rope(&mut self, x: Slot, r: Rotary<'_>, path: &str, scope: &Scope, pos: Pos) -> Result<Value> {
-        let info = self.info[x as usize].changed();
-        let most = info.width.unwrap_or(usize::MAX);
-        let dims = match r.dims.integer().map(usize::try_from) {
-            Some(Ok(d)) if d > 0 && d % 2 == 0 && d <= most => d,
-            _ => {
-                let limit = info.width.map_or_else(String::new, |w| format!(" up to the {w} features of a head"));
-                let found = r.dims.shown();
-                let message = format!(
-                    "rotary '{path}': expected an even number of dimensions{limit}, found {found}; see head_dim in config.json"
-                );
-                return Err(scope.source.error_of(ErrorKind::Config, pos, message));
-            }
-        };
-        let base = r.base.unwrap_or(10000.0);
-        if !(base.is_finite() && base > 0.0) {
-            let message =
-                format!("rotary '{path}': expected a positive base, found {base}; see rope_theta in config.json");
-            return Err(scope.source.error_of(ErrorKind::Config, pos, message));
-        }
-        let mut budget = 1 << 16;
-        let mut scaling = match r.scaling {
-            None | Some(Value::None) => None,
-            Some(v @ Value::Map(_)) => v.to_json(&mut budget),
-            Some(other) => {
-                let message = format!("rotary '{path}': expected an object as scaling, found {}", other.shown());
-                return Err(scope.source.error_of(ErrorKind::Config, pos, message));
-            }
-        };
-        if let Some(s) = r.scale.filter(|s| *s != 1.0) {
-            scaling = Some(json!({"type": "linear", "factor": 1.0 / s}));
-        }
-        let op = Op::Rope(Rope { dims, base, scaling, interleaved: r.interleaved, max_pos: r.max_pos });
-        Ok(Value::Slot(self.emit(Step { op, inputs: vec![x] }, vec![info], path, scope, pos)?[0]))
-    }
-}
-
-/// What a rotation needs.
-pub(super) struct Rotary<'a> {
-    pub dims: &'a Value,
-    pub base: Option<f64>,
-    pub scaling: Option<Value>,
-    pub interleaved: bool,
-    pub max_pos: Option<f64>,
-    pub scale: Option<f64>,
-}
-
-/// A kind's own arguments, from its declaration or the call.
-struct Settings<'a> {
-    m: &'a Module,
-    kind: &'a str,
-    call: &'a Given<'a>,
-    scope: &'a Scope,
-    pos: Pos,
-}
-
-impl Settings<'_> {
-    fn get(&self, name: &str) -> Option<Value> {
-        if let Some((_, v)) = self.call.named.iter().find(|(k, _)| k == name) {
-            return Some(v.clone());
-        }
-        let at = signatures::kind(self.kind)?.params.iter().position(|p| *p == name)?;
-        let named = self.m.args.iter().find(|(k, _)| k.as_deref() == Some(name));
-        let positional = || self.m.args.get(at).filter(|(k, _)| k.is_none());
-        named.or_else(positional).map(|(_, v)| v.clone())
-    }
-
-    fn number(&self, name: &str) -> Result<Option<f64>> {
-        match self.get(name) {
-            None | Some(Value::None) => Ok(None),
-            Some(v) => match v.number().filter(|n| n.is_finite()) {
-                Some(n) => Ok(Some(n)),
-                None => {
-                    let message = format!(
-                        "'{name}' of the {} '{}' must be a number, found {}",
-                        self.kind,
-                        self.m.path,
-                        v.shown()
-                    );
-                    Err(self.scope.source.error_of(ErrorKind::Config, self.pos, message))
-                }
-            },
-        }
-    }
-
-    fn whole(&self, name: &str) -> Result<Option<usize>> {
-        match self.number(name)? {
-            None => Ok(None),
-            Some(n) if n >= 1.0 && n.fract() == 0.0 && n < 1e6 => Ok(Some(n as usize)),
-            Some(n) => {
-                let message =
-                    format!("'{name}' of the {} '{}' must be a whole number, found {n}", self.kind, self.m.path);
-                Err(self.scope.source.error_of(ErrorKind::Config, self.pos, message))
-            }
-        }
-    }
-
-    /// The number added to the variance.
-    fn eps(&self, otherwise: Option<f64>) -> Result<f64> {
-        match self.number("eps")?.or(otherwise) {
-            Some(e) if (0.0..1.0).contains(&e) => Ok(e),
-            found => {
-                let found = found.map_or_else(|| "none".to_owned(), |e| e.to_string());
-                let message = format!(
-                    "the {} '{}' (declared in line {}) needs its eps, a number from 0 to 1, found {found}; see rms_norm_eps or \
-                     its like in config.json",
-                    self.kind, self.m.path, self.m.line
-                );
-                Err(self.scope.source.error_of(ErrorKind::Config, self.pos, message))
-            }
         }
     }
 }

@@ -5,9 +5,11 @@ mod blocks;
 mod calls;
 mod expr;
 mod functions;
+mod kind_args;
 mod kinds;
 mod numbers;
 mod ops;
+mod rotary;
 mod settings;
 mod shaping;
 mod slots;
@@ -99,7 +101,6 @@ struct Elaborator<'a> {
     tensor_ids: HashMap<String, TensorId>,
     params: HashMap<String, Slot>,
     modules: HashSet<String>,
-    /// Declared modules, and whether they were ever asked for.
     steps: usize,
     depth: usize,
 }

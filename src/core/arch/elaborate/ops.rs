@@ -1,6 +1,6 @@
 //! Tensor operations: arguments checked, one instruction each.
 
-use super::kinds::Rotary;
+use super::rotary::Rotary;
 use super::slots::SlotInfo;
 use super::value::{Given, Value};
 use super::{Elaborator, Scope, Step};
@@ -139,12 +139,13 @@ impl Elaborator<'_> {
                     return Err(self.unavailable("argument", "offset", scope, pos));
                 }
                 let parts = Rotary {
-                    dims: &a.get("dims").cloned().unwrap_or(Value::None),
+                    dims: a.get("dims").cloned().unwrap_or(Value::None),
                     base: self.number_of(&a, "base", scope)?,
                     scaling: a.get("scaling").cloned(),
                     interleaved: a.get("traditional").is_some_and(Value::truth),
                     max_pos: self.number_of(&a, "max_pos", scope)?,
                     scale: self.number_of(&a, "scale", scope)?,
+                    fault: &|e, name, message| e.wrong(&a, name, scope, message),
                 };
                 let path = scope.path.clone();
                 self.rope(x, parts, &path, scope, pos)

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use serde_json::Value as Json;
 
@@ -31,7 +32,8 @@ pub(super) struct Module {
     pub args: Rc<Vec<(Option<String>, Value)>>,
     pub optional: bool,
     pub index: Option<i64>,
-    pub line: u32,
+    /// The arguments as declared, for messages.
+    pub written: Arc<Vec<Arg>>,
 }
 
 /// Arguments as evaluated: positional ones, then named ones.
