@@ -1,0 +1,107 @@
+"""Look inside language models and change what happens there.
+
+    from mlxterp import InterpretableModel
+    model = InterpretableModel("path-or-id")
+    with model.trace("The capital of France is") as trace:
+        attention = model.layers[3].attn.output.save()
+        logits = model.output.save()
+"""
+
+from . import interventions
+from ._library import MLX_VERSION, backend, live_handles, memory_used
+from .activations import Activations, batch_get_activations, get_activations, run_prompts
+from .array import Array
+from .batch import Batch
+from .convert import (
+    asarray,
+    concatenate,
+    evaluate,
+    from_dlpack,
+    from_mlx,
+    from_numpy,
+    full,
+    stack,
+    where,
+    zeros_like,
+)
+from .dtypes import Dtype
+from .errors import (
+    BackendError,
+    BusyError,
+    ConfigError,
+    CorruptFileError,
+    DescriptionError,
+    HookError,
+    InputOutputError,
+    InternalError,
+    InvalidArgumentError,
+    LibraryError,
+    MlxterpError,
+    NotEvaluatedError,
+    NotFoundError,
+    OutsideTraceError,
+    ShapeError,
+    StaleWrite,
+    StrictError,
+    UnknownSiteError,
+    UnsupportedError,
+)
+from .interventions import Event, Intervention
+from .model import InterpretableModel, PlannedSite, SiteInfo
+from .sites import Site
+from .steering import Steering
+from .trace import Trace
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "MLX_VERSION",
+    "Activations",
+    "Array",
+    "BackendError",
+    "Batch",
+    "BusyError",
+    "ConfigError",
+    "CorruptFileError",
+    "DescriptionError",
+    "Dtype",
+    "Event",
+    "HookError",
+    "InputOutputError",
+    "InternalError",
+    "InterpretableModel",
+    "Intervention",
+    "InvalidArgumentError",
+    "LibraryError",
+    "MlxterpError",
+    "NotEvaluatedError",
+    "NotFoundError",
+    "OutsideTraceError",
+    "PlannedSite",
+    "ShapeError",
+    "Site",
+    "SiteInfo",
+    "StaleWrite",
+    "Steering",
+    "StrictError",
+    "Trace",
+    "UnknownSiteError",
+    "UnsupportedError",
+    "asarray",
+    "backend",
+    "batch_get_activations",
+    "concatenate",
+    "evaluate",
+    "from_dlpack",
+    "from_mlx",
+    "from_numpy",
+    "full",
+    "get_activations",
+    "interventions",
+    "live_handles",
+    "memory_used",
+    "run_prompts",
+    "stack",
+    "where",
+    "zeros_like",
+]
