@@ -22,3 +22,6 @@ pub use elaborate::elaborate;
 pub use library::{for_model_type, supported};
 pub use place::Pos;
 pub use weights::{TensorInfo, WeightExpr, plan_weights};
+
+#[cfg(test)]
+mod tests;

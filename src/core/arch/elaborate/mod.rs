@@ -32,7 +32,7 @@ use crate::error::{Error, ErrorKind, Result, bail};
 /// Most instructions of a tape; the largest real models need a few ten thousand.
 const MAX_INSTRS: usize = 1 << 19;
 /// Most expressions evaluated for one model.
-const MAX_STEPS: usize = 20_000_000;
+const MAX_STEPS: usize = 2_000_000;
 /// How deep expressions, blocks and config entries may stand inside each other.
 const MAX_DEPTH: usize = 160;
 

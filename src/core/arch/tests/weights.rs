@@ -1,0 +1,124 @@
+use serde_json::json;
+
+use super::super::weights::{TensorInfo, WeightExpr, plan_weights};
+use super::*;
+
+type Infos = BTreeMap<String, TensorInfo>;
+
+fn infos(list: &[(&str, &[usize])]) -> Infos {
+    list.iter().map(|(n, s)| ((*n).to_owned(), TensorInfo { shape: s.to_vec(), dtype: "F32".to_owned() })).collect()
+}
+
+fn plan(rules: &str, config: Value, tensors: &Infos) -> Result<BTreeMap<String, (WeightExpr, Vec<usize>)>> {
+    let text = format!("arch mine\nweights:\n{rules}\nMain(ids):\n  return ids\n");
+    let d = Description::parse(&text, "mine")?;
+    let plan = plan_weights(&d, &config, tensors)?;
+    plan.into_iter().map(|(n, w)| w.shape(tensors).map(|s| (n, (w, s)))).collect()
+}
+
+fn shapes_of(rules: &str, tensors: &[(&str, &[usize])]) -> Vec<(String, Vec<usize>)> {
+    let done = plan(rules, json!({}), &infos(tensors)).unwrap_or_else(|e| panic!("{e}"));
+    done.into_iter().map(|(n, (_, s))| (n, s)).collect()
+}
+
+fn raw(name: &str) -> Box<WeightExpr> {
+    Box::new(WeightExpr::Raw(name.to_owned()))
+}
+
+#[test]
+fn the_config_decides_whether_a_rule_holds() {
+    let d = for_model_type("llama").unwrap();
+    let t = infos(&[("lm_head.weight", &[4, 2]), ("a.rotary_emb.inv_freq", &[2]), ("model.mtp_layers.0.x", &[1])]);
+    let left = |tied: Value| {
+        plan_weights(&d, &json!({"tie_word_embeddings": tied}), &t).unwrap().into_keys().collect::<Vec<_>>()
+    };
+    assert!(left(json!(true)).is_empty());
+    assert_eq!(left(json!(false)), ["lm_head.weight"]);
+    assert_eq!(left(Value::Null), ["lm_head.weight"]);
+}
+
+#[test]
+fn rename_knows_look_ahead_and_groups() {
+    let names = shapes_of(
+        "  rename ^(?!model\\.) -> model.\n  rename \\.h\\.(\\d+)\\. -> .layers.\\1.",
+        &[("h.3.w", &[1]), ("model.h.4.w", &[1])],
+    );
+    assert_eq!(names.into_iter().map(|(n, _)| n).collect::<Vec<_>>(), ["model.layers.3.w", "model.layers.4.w"]);
+}
+
+#[test]
+fn transposed_squeezed_and_shifted() {
+    let t = infos(&[("h.0.c.weight", &[2, 3]), ("h.0.a", &[1, 5, 1]), ("n.weight", &[7]), ("h.1.d.weight", &[2, 3])]);
+    let p = plan("  transpose h.*.c.weight, *.zz\n  squeeze *.a\n  add 1 *.weight", json!({}), &t).unwrap();
+    assert_eq!(p["h.0.c.weight"], (WeightExpr::Transpose(raw("h.0.c.weight")), vec![3, 2]));
+    assert_eq!(p["h.0.a"], (WeightExpr::Squeeze(raw("h.0.a")), vec![5]));
+    assert_eq!(p["n.weight"], (WeightExpr::Add(1.0, raw("n.weight")), vec![7]));
+    assert_eq!(p["h.1.d.weight"], (*raw("h.1.d.weight"), vec![2, 3]));
+}
+
+#[test]
+fn experts_are_stacked_in_the_order_of_their_numbers() {
+    let names: Vec<String> = (0..11).map(|e| format!("l.0.experts.{e}.w1.weight")).collect();
+    let list: Vec<(&str, &[usize])> = names.iter().map(|n| (n.as_str(), &[3, 2][..])).collect();
+    let p = plan("  stack *.experts.{e}.{w1,w2}.* -> \\1.switch.\\3.\\4", json!({}), &infos(&list)).unwrap();
+    let (WeightExpr::Stack(parts), shape) = &p["l.0.switch.w1.weight"] else { panic!("{p:?}") };
+    assert_eq!(shape, &[11, 3, 2]);
+    assert_eq!(parts[10], *raw("l.0.experts.10.w1.weight"));
+    let e = plan("  stack *.experts.{e}.w1.* -> \\1.s.\\3", json!({}), &infos(&list[1..])).unwrap_err();
+    assert_eq!(
+        e.message(),
+        "mine line 3, column 3: 'l.0.s.weight' is stacked from 10 experts, but number 0 is missing"
+    );
+}
+
+#[test]
+fn halves_are_slices_of_the_form_asked_for() {
+    let t: &[(&str, &[usize])] = &[("m.gate_up", &[2, 4, 6])];
+    assert_eq!(
+        shapes_of("  halve *.gate_up -> \\1.g, \\1.u by -1", t),
+        [("m.g".into(), vec![2, 4, 3]), ("m.u".into(), vec![2, 4, 3])]
+    );
+    assert_eq!(shapes_of("  halve *.gate_up -> \\1.g, \\1.u by -2 interleaved t", t)[0].1, [2, 3, 4]);
+    let p = plan("  halve *.gate_up -> \\1.g, \\1.u by 1 interleaved", json!({}), &infos(t)).unwrap();
+    let slice = WeightExpr::Slice { of: raw("m.gate_up"), axis: 1, start: 1, stop: 4, step: 2 };
+    assert_eq!(p["m.u"], (slice, vec![2, 2, 6]));
+    let blocks: &[(&str, &[usize])] = &[("m.blocks", &[2, 8, 3, 16])];
+    assert_eq!(shapes_of("  move *.blocks -> \\1.weight by view32", blocks), [("m.weight".into(), vec![2, 8, 12])]);
+    let odd: &[(&str, &[usize])] = &[("m.gate_up", &[3])];
+    let e = plan("  halve *.gate_up -> \\1.g, \\1.u by 0", json!({}), &infos(odd)).unwrap_err();
+    assert_eq!(e.message(), "mine line 3, column 3: 'm.gate_up' of shape [3] has no two halves along axis 0");
+}
+
+#[test]
+fn the_checkpoint_says_whether_it_is_raw() {
+    let torch: &[(&str, &[usize])] = &[("m.conv1d.weight", &[8, 1, 4]), ("n.weight", &[8])];
+    let mlx: &[(&str, &[usize])] = &[("m.conv1d.weight", &[8, 4, 1]), ("n.weight", &[8])];
+    let rules = "  add 1 n.weight if raw\n  conv_layout *.conv1d.weight";
+    assert_eq!(shapes_of(rules, torch)[0].1, [8, 4, 1]);
+    let shifted = |t| matches!(plan(rules, json!({}), &infos(t)).unwrap()["n.weight"].0, WeightExpr::Add(..));
+    assert!(shifted(torch) && !shifted(mlx));
+}
+
+#[test]
+fn latent_attention_is_split_by_the_config() {
+    let t: &[(&str, &[usize])] = &[("l.0.self_attn.kv_b_proj.weight", &[20, 7])];
+    let rule = "  mla_split *.self_attn.kv_b_proj -> embed_q, unembed_out";
+    let config = json!({"num_attention_heads": 2, "qk_nope_head_dim": 6, "v_head_dim": 4});
+    let p = plan(rule, config, &infos(t)).unwrap();
+    assert_eq!(p["l.0.self_attn.embed_q.weight"].1, [2, 7, 6]);
+    assert_eq!(p["l.0.self_attn.unembed_out.weight"].1, [2, 4, 7]);
+    let e = plan(rule, json!({}), &infos(t)).unwrap_err();
+    assert!(e.message().ends_with("config.json needs num_attention_heads"), "{e}");
+}
+
+#[test]
+fn a_child_adds_to_its_parents_rules_or_clears_them() {
+    let find = |n: &str| (n == "base").then(|| "arch base\nweights:\n  drop a\nMain(ids):\n  return ids".to_owned());
+    let left = |text: &str| {
+        let d = Description::parse_with(text, "mine", &find).unwrap();
+        plan_weights(&d, &json!({}), &infos(&[("a", &[1]), ("b", &[1])])).unwrap().into_keys().collect::<Vec<_>>()
+    };
+    assert_eq!(left("arch mine from base"), ["b"]);
+    assert!(left("arch mine from base\nweights:\n  drop b").is_empty());
+    assert_eq!(left("arch mine from base\nweights:\n  clear\n  drop b"), ["a"]);
+}
