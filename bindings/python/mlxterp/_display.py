@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html as _html
-import itertools
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -68,12 +67,17 @@ def html(array: Array) -> str:
 
 def table(rows: dict[str, str]) -> str:
     """Two columns."""
-    cells = (f"<tr><th style='text-align:left'>{_html.escape(k)}</th><td>{_html.escape(v)}</td></tr>" for k, v in rows.items())
-    return "<table>" + "".join(cells) + "</table>"
+    left = "style='text-align:left'"
+    lines = (f"<tr><th {left}>{_html.escape(k)}</th><td>{_html.escape(v)}</td></tr>" for k, v in rows.items())
+    return "<table>" + "".join(lines) + "</table>"
 
 
 def grid(head: list[str], lines: list[list[str]]) -> str:
     """A table with a head line."""
-    cell = lambda tag, c: f"<{tag} style='text-align:left'>{_html.escape(c)}</{tag}>"  # noqa: E731
-    row = lambda tag, cells: "<tr>" + "".join(cell(tag, c) for c in cells) + "</tr>"  # noqa: E731
-    return "<table>" + "".join(itertools.chain([row("th", head)], (row("td", line) for line in lines))) + "</table>"
+    rows = [_row("th", head), *(_row("td", line) for line in lines)]
+    return "<table>" + "".join(rows) + "</table>"
+
+
+def _row(tag: str, cells: list[str]) -> str:
+    inside = (f"<{tag} style='text-align:left'>{_html.escape(c)}</{tag}>" for c in cells)
+    return "<tr>" + "".join(inside) + "</tr>"

@@ -79,7 +79,7 @@ def device() -> tuple[int, int]:
 
 # A capsule that nobody took deletes its tensor. The destructor gets the dying capsule as a bare pointer: as a Python
 # object it would be revived.
-@CFUNCTYPE(None, c_void_p)
+@CFUNCTYPE(None, c_void_p)  # type: ignore[untyped-decorator]
 def _destroy_capsule(capsule: int) -> None:
     prototype = ctypes.PYFUNCTYPE(c_int32, c_void_p, c_char_p)
     get = ctypes.PYFUNCTYPE(c_void_p, c_void_p, c_char_p)
@@ -96,7 +96,7 @@ def _destroy_capsule(capsule: int) -> None:
 _held: dict[int, tuple[_Managed, int]] = {}
 
 
-@_Deleter
+@_Deleter  # type: ignore[untyped-decorator]
 def _delete_legacy(address: int, take: Any = _held.pop) -> None:
     _, behind = take(address)
     _Versioned.from_address(behind).deleter(behind)

@@ -53,7 +53,7 @@ def _run(hook: _Hook, event: Any) -> int:
         raise
 
 
-@_abi.mlxterp_hook_fn
+@_abi.mlxterp_hook_fn  # type: ignore[untyped-decorator]
 def _call(key: int, event: Any, out_value: Any) -> int:
     try:
         out_value[0] = _run(_hooks[key], event.contents) or None
@@ -63,7 +63,7 @@ def _call(key: int, event: Any, out_value: Any) -> int:
     return 0
 
 
-@_abi.mlxterp_destroy_fn
+@_abi.mlxterp_destroy_fn  # type: ignore[untyped-decorator]
 def _forget(key: int, take: Any = _hooks.pop) -> None:
     take(key, None)
 

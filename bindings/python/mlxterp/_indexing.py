@@ -14,7 +14,7 @@ _Index = _abi.mlxterp_index
 _NONE = _abi.MLXTERP_INDEX_NONE
 
 
-def _one(subscript: Any) -> tuple[int, int, int, int, int] | None:
+def _one(subscript: Any) -> Any:
     """One basic subscript as the library's; None when it is a list or an array of indices."""
     if isinstance(subscript, slice):
         bound = [_NONE if b is None else operator.index(b) for b in (subscript.start, subscript.stop)]

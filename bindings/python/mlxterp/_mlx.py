@@ -45,8 +45,8 @@ def _theirs(value: Any) -> Any:
         made = [_theirs(v) for v in value]
         return type(value)(made) if any(a is not b for a, b in zip(made, value)) else value
     if type(value) is dict:
-        made = {k: _theirs(v) for k, v in value.items()}
-        return made if any(made[k] is not value[k] for k in value) else value
+        named = {k: _theirs(v) for k, v in value.items()}
+        return named if any(named[k] is not value[k] for k in value) else value
     return value
 
 

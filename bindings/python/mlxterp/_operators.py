@@ -58,13 +58,13 @@ class Operators:
 
     __slots__ = ()
 
-    def _with(self: Any, op: int, other: Any, swapped: bool = False) -> Any:
+    def _with(self: Any, op: int, other: Any, swapped: bool = False) -> Array:
         from .convert import operand
 
         try:
             b: Array = operand(other, self)
         except TypeError:
-            return NotImplemented
+            return NotImplemented  # type: ignore[no-any-return]
         return binary(op, b, self) if swapped else binary(op, self, b)
 
     def __add__(self, other: Any) -> Array:

@@ -40,7 +40,8 @@ class _Bars:
     """One bar a stage, made by a class such as tqdm."""
 
     def __init__(self, make: Any) -> None:
-        self._make, self._stage, self._bar = make, "", None
+        self._make, self._stage = make, ""
+        self._bar: Any = None
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         if self._bar is None or stage != self._stage:

@@ -64,7 +64,7 @@ class Array(Operators, Handle):
     @property
     def dtype(self) -> Dtype:
         """Element type: a string such as "float32"."""
-        return ALL[lib.mlxterp_array_dtype(self._handle)]
+        return ALL[int(lib.mlxterp_array_dtype(self._handle))]
 
     @property
     def itemsize(self) -> int:

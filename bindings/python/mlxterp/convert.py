@@ -20,7 +20,7 @@ _owners: dict[int, Any] = {}
 _next = 1
 
 
-@CFUNCTYPE(None, c_void_p)
+@CFUNCTYPE(None, c_void_p)  # type: ignore[untyped-decorator]
 def _release(key: int, take: Any = _owners.pop) -> None:
     take(key, None)
 

@@ -103,7 +103,7 @@ class Intervention(Handle):
 def _indices(given: tuple[Any, ...]) -> Iterable[int]:
     if len(given) == 1 and not hasattr(given[0], "__index__"):
         only = given[0]
-        return range(only.start, only.stop, only.step or 1) if isinstance(only, slice) else only  # type: ignore[no-any-return]
+        return only if isinstance(only, Iterable) else list(only)
     return given
 
 

@@ -14,25 +14,25 @@ if TYPE_CHECKING:
 class Node:
     """A name in the tree. A name with no others below it is a value; the rest are modules."""
 
-    __slots__ = ("path", "children", "is_value")
+    __slots__ = ("path", "children", "is_value", "count")
 
     def __init__(self, path: str, is_value: bool = False) -> None:
         self.path = path
         self.children: dict[str, Node] = {}
         self.is_value = is_value
+        #: How many numbered children there are.
+        self.count = 0
 
     def add(self, path: str) -> None:
         """Puts a site's name into the tree."""
         node = self
         for part in path.split("."):
             below = f"{node.path}.{part}" if node.path else part
-            node = node.children.setdefault(part, Node(below))
+            if part not in node.children:
+                node.children[part] = Node(below)
+                node.count += part.isdigit()
+            node = node.children[part]
         node.is_value = True
-
-    @property
-    def count(self) -> int:
-        """How many numbered children there are."""
-        return sum(1 for name in self.children if name.isdigit())
 
 
 class Names:
@@ -101,6 +101,16 @@ class Site(Names):
     def _scope(self) -> Names:
         return self._root
 
+    def __getattr__(self, name: str) -> Any:
+        # The same as everywhere, without detours: reading a site should cost little more than its door.
+        node = self._node.children.get(name)
+        if node is None:
+            return super().__getattr__(name)
+        if node.is_value and not node.children:
+            path = node.path
+            return self._root._trace_now(path).read(path)
+        return Site(self._root, node)
+
     def __setattr__(self, name: str, value: Any) -> None:
         self._write(name, value)
 
@@ -118,7 +128,7 @@ class Site(Names):
             return [self[i] for i in range(*index.indices(len(self)))]
         if isinstance(index, str):
             return getattr(self, index)
-        return getattr(self, str(self._number(index)))
+        return self.__getattr__(str(self._number(index)))
 
     def __setitem__(self, index: Any, value: Any) -> None:
         self._write(str(index if isinstance(index, str) else self._number(index)), value)

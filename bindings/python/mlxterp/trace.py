@@ -16,7 +16,7 @@ from .array import Array
 from .batch import Batch
 from .convert import asarray
 from .dtypes import float32, float64
-from .errors import StrictError, UnknownSiteError
+from .errors import ShapeError, StrictError, UnknownSiteError
 from .interventions import Intervention, intervention
 from .sites import Names, Node
 
@@ -139,7 +139,17 @@ class Trace(Names, Handle):
         if isinstance(value, Intervention):
             return self.intervene(site, value)
         new = _value(value)
-        check(lib.mlxterp_trace_write(self._handle, c_text(site, "site"), new._handle))
+        try:
+            check(lib.mlxterp_trace_write(self._handle, c_text(site, "site"), new._handle))
+        except ShapeError as e:
+            if new._trace is not None and new._trace.batch.lengths != self.batch.lengths:
+                theirs, ours = new._trace.batch.lengths, self.batch.lengths
+                add_note(
+                    e,
+                    f"the value was read from prompts of {list(theirs)} tokens, this trace has {list(ours)}: patch "
+                    f"between prompts of one length, or say which positions correspond: {site}[:, -1] = value[:, -1]",
+                )
+            raise
         self._written.append((site, users_line()))
 
     def write_at(self, site: str, key: Any, value: Any) -> None:
