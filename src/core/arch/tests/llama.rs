@@ -1,6 +1,7 @@
 use serde_json::json;
 
 use super::super::tape::{Layout, Op, Producer};
+use super::super::weights::{TensorInfo, plan_weights};
 use super::*;
 
 fn kinds(p: &Program) -> BTreeMap<&'static str, usize> {
@@ -316,4 +317,43 @@ fn an_unsupported_type_lists_the_supported_ones() {
             .starts_with("the model_type 'lama' has no description; did you mean 'llama'? (supported: internlm3, ")
     );
     assert!(e.message().contains("arch="), "{e}");
+}
+
+/// The tutorial's description, run on GPT-2's own tensor names.
+#[test]
+fn the_description_of_the_tutorial_compiles() {
+    let page = include_str!("../../../../docs/architectures.md");
+    let fences: Vec<&str> = page.split("```arch\n").skip(1).filter_map(|f| f.split("```").next()).collect();
+    assert_eq!(fences.len(), 2);
+    for text in &fences {
+        Description::parse(text, "page").unwrap();
+    }
+    let d = Description::parse(fences[1], "gpt2").unwrap();
+    let config = json!({"n_embd": 12, "n_head": 3, "n_layer": 2, "layer_norm_epsilon": 1e-5, "model_type": "gpt2"});
+    let mut names = vec![("wte.weight".to_owned(), vec![50, 12]), ("wpe.weight".to_owned(), vec![16, 12])];
+    let mut add = |name: String, shape: &[usize]| {
+        names.push((format!("{name}.bias"), shape[shape.len() - 1..].to_vec()));
+        names.push((format!("{name}.weight"), shape.to_vec()));
+    };
+    add("ln_f".into(), &[12]);
+    for i in 0..2 {
+        for (name, shape) in [
+            ("ln_1", &[12][..]),
+            ("ln_2", &[12]),
+            ("attn.c_attn", &[12, 36]),
+            ("attn.c_proj", &[12, 12]),
+            ("mlp.c_fc", &[12, 48]),
+            ("mlp.c_proj", &[48, 12]),
+        ] {
+            add(format!("h.{i}.{name}"), shape);
+        }
+    }
+    names.push(("h.0.attn.bias".to_owned(), vec![1, 1, 16, 16]));
+    let infos = names.into_iter().map(|(n, shape)| (n, TensorInfo { shape, dtype: "F32".to_owned() })).collect();
+    let plan = plan_weights(&d, &config, &infos).unwrap();
+    let shapes = plan.iter().map(|(n, w)| (n.clone(), w.shape(&infos).unwrap())).collect();
+    let p = elaborate(&d, &config, &shapes).unwrap();
+    assert_eq!((p.n_layers, kinds(&p)["attend"]), (2, 2));
+    assert_eq!(hook(&p, "model.h.1.attn.qh").layout, Layout::Heads);
+    assert_eq!(p.roles["attn.q"], "qh");
 }
