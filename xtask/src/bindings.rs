@@ -38,9 +38,8 @@ pub fn generate(source: &Path) -> Result<()> {
         let gcc_headers = shell::output(Command::new("c++").arg("-print-file-name=include"))?;
         // SAFETY: the only thread; libclang's loader reads the variable below.
         unsafe { std::env::set_var("LIBCLANG_PATH", libclang.trim()) };
-        let mut headers: Vec<_> = std::fs::read_dir(source.join("mlx/c"))?
-            .map(|e| e.map(|e| e.path()))
-            .collect::<std::io::Result<_>>()?;
+        let mut headers: Vec<_> =
+            std::fs::read_dir(source.join("mlx/c"))?.map(|e| e.map(|e| e.path())).collect::<std::io::Result<_>>()?;
         headers.retain(|p| p.extension().is_some_and(|e| e == "h"));
         headers.sort();
         let mut builder = bindgen::Builder::default()

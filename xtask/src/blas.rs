@@ -45,33 +45,47 @@ fn in_use() -> PathBuf {
     paths::wheel().join("mlx_cpu.libs")
 }
 
-/// Puts a candidate in place: the one asked for, else the one already in use, else the best.
-pub fn install(choice: Option<Blas>) -> Result<()> {
+/// Puts a candidate in place: the one asked for by argument or by `MLXTERP_BLAS`, else the one already in use, else the
+/// best. What the wheel bundles stays beside it, for tools that cannot run the newest processors' instructions.
+pub fn install(argument: Option<Blas>) -> Result<()> {
     let link = in_use();
-    if !link.is_symlink() {
+    if link.is_dir() && !link.is_symlink() {
         std::fs::create_dir_all(paths::mlx().join("blas"))?;
         if folder(Blas::Reference).exists() {
             std::fs::remove_dir_all(folder(Blas::Reference))?;
         }
-        std::fs::rename(&link, folder(Blas::Reference)).context("the MLX wheel has no mlx_cpu.libs folder")?;
-        point(Blas::Reference)?;
+        std::fs::rename(&link, folder(Blas::Reference))?;
     }
-    let current = std::fs::read_link(&link)?;
-    let wanted = match choice {
-        Some(blas) => blas,
-        None if current != folder(Blas::Reference) => return Ok(()),
-        None => Blas::best(),
-    };
+    let wanted = argument.or(asked_by_environment()?).or_else(current).unwrap_or(Blas::best());
     prepare(wanted)?;
     point(wanted)
 }
 
+fn asked_by_environment() -> Result<Option<Blas>> {
+    let Some(name) = std::env::var_os("MLXTERP_BLAS") else { return Ok(None) };
+    let name = name.to_string_lossy();
+    match Blas::from_str(&name, true) {
+        Ok(blas) => Ok(Some(blas)),
+        Err(_) => bail!("MLXTERP_BLAS is '{name}': the choices are reference, openblas and mkl"),
+    }
+}
+
+/// The candidate that the link leads to.
+fn current() -> Option<Blas> {
+    let target = std::fs::read_link(in_use()).ok()?;
+    Blas::from_str(&target.file_name()?.to_string_lossy(), true).ok()
+}
+
+/// The link is relative: the repository may be moved.
 fn point(blas: Blas) -> Result<()> {
-    let link = in_use();
+    let (link, target) = (in_use(), Path::new("../blas").join(blas.name()));
+    if std::fs::read_link(&link).is_ok_and(|old| old == target) {
+        return Ok(());
+    }
     if link.is_symlink() {
         std::fs::remove_file(&link)?;
     }
-    std::os::unix::fs::symlink(folder(blas), link)?;
+    std::os::unix::fs::symlink(target, link)?;
     Ok(())
 }
 
@@ -96,6 +110,11 @@ fn wanted_names() -> Result<[String; 2]> {
     names.try_into().ok().context("the MLX wheel does not bundle one BLAS and one LAPACK")
 }
 
+/// A new wheel may ask for other names.
+fn key(packages: &str) -> Result<String> {
+    Ok(format!("{packages} as {}", wanted_names()?.join(" ")))
+}
+
 /// Makes a library of each wanted name out of `source`, depending on `libraries` in the same folder.
 fn stand_in(dir: &Path, source: &str, libraries: &[&str]) -> Result<()> {
     let file = dir.join("stand_in.c");
@@ -111,15 +130,15 @@ fn stand_in(dir: &Path, source: &str, libraries: &[&str]) -> Result<()> {
 }
 
 fn mkl() -> Result<()> {
-    const PARTS: [&str; 3] = ["mkl==2026.2.0", "intel-openmp==2026.2.0", "tbb==2023.1.0"];
+    const PARTS: [&str; 2] = ["mkl==2026.2.0", "tbb==2023.1.0"];
     if !cfg!(target_arch = "x86_64") {
         bail!("MKL exists for x86-64 only: use --blas openblas");
     }
     let dir = folder(Blas::Mkl);
-    shell::once(&dir, &PARTS.join(" "), "MKL (200 MB, once)", || {
+    shell::once(&dir, &key(&PARTS.join(" "))?, "MKL (200 MB, once)", || {
         let scratch = dir.join("unpacked");
         let python = python::environment("build")?;
-        for part in [PARTS[0], PARTS[2]] {
+        for part in PARTS {
             python::unpack(&python, part, &scratch)?;
         }
         // The wheels keep their libraries under `<name>.data/data/lib`.
@@ -144,15 +163,18 @@ fn mkl() -> Result<()> {
 
 /// The interface, threading, core and the kernels that the core loads by processor.
 fn is_wanted_of_mkl(name: &str) -> bool {
-    let kernels = ["libmkl_avx2", "libmkl_avx512", "libmkl_def", "libmkl_vml_avx2", "libmkl_vml_avx512", "libmkl_vml_def"];
-    ["libmkl_intel_lp64.so", "libmkl_tbb_thread.so", "libmkl_core.so", "libtbb.so.12"].iter().any(|p| name.starts_with(p))
+    let kernels =
+        ["libmkl_avx2", "libmkl_avx512", "libmkl_def", "libmkl_vml_avx2", "libmkl_vml_avx512", "libmkl_vml_def"];
+    ["libmkl_intel_lp64.so", "libmkl_tbb_thread.so", "libmkl_core.so", "libtbb.so.12"]
+        .iter()
+        .any(|p| name.starts_with(p))
         || kernels.iter().any(|p| name.starts_with(&format!("{p}.so")))
 }
 
 fn openblas() -> Result<()> {
     const PART: &str = "scipy-openblas32==0.3.34.481.3";
     let dir = folder(Blas::Openblas);
-    shell::once(&dir, PART, "OpenBLAS", || {
+    shell::once(&dir, &key(PART)?, "OpenBLAS", || {
         let scratch = dir.join("unpacked");
         python::unpack(&python::environment("build")?, PART, &scratch)?;
         let lib = scratch.join("scipy_openblas32/lib");
@@ -180,17 +202,14 @@ fn forwarding() -> Result<String> {
 
 /// Measures each candidate with the same program, one after another, and puts back what was in use.
 pub fn bench() -> Result<()> {
-    let before = std::fs::read_link(in_use())?;
-    let result = (|| {
-        for blas in [Blas::Reference, Blas::Openblas, Blas::Mkl] {
-            prepare(blas)?;
-            point(blas)?;
-            println!("{}", blas.name());
-            shell::run(shell::cargo().args(["run", "--quiet", "--release", "--example", "matmul_speed"]))?;
-        }
-        Ok(())
-    })();
-    std::fs::remove_file(in_use())?;
-    std::os::unix::fs::symlink(before, in_use())?;
+    let before = current().unwrap_or(Blas::best());
+    let candidates = Blas::value_variants().iter().filter(|b| **b != Blas::Mkl || cfg!(target_arch = "x86_64"));
+    let result = candidates.copied().try_for_each(|blas| {
+        prepare(blas)?;
+        point(blas)?;
+        println!("{}", blas.name());
+        shell::run(shell::cargo().args(["run", "--quiet", "--release", "--example", "matmul_speed"]))
+    });
+    point(before)?;
     result
 }

@@ -78,5 +78,10 @@ fn target_directory() -> Result<std::path::PathBuf> {
 fn docs() -> Result<()> {
     let python = environments::environment("docs")?;
     let site = paths::root().join("target/site");
-    shell::run(Command::new(python).args(["-m", "mkdocs", "build", "--strict", "--site-dir"]).arg(site).current_dir(paths::root()))
+    shell::run(
+        Command::new(python)
+            .args(["-m", "mkdocs", "build", "--strict", "--site-dir"])
+            .arg(site)
+            .current_dir(paths::root()),
+    )
 }

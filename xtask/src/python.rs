@@ -12,7 +12,12 @@ pub fn environment(name: &str) -> Result<PathBuf> {
     let list = paths::root().join("xtask/requirements").join(format!("{name}.txt"));
     let dir = paths::venv(name);
     let python = dir.join("bin/python");
-    shell::once(&dir, &std::fs::read_to_string(&list)?, &format!("Python environment '{name}'"), || {
+    // An environment knows its own path, and its interpreter is a link to the system's, which may have gone.
+    if !python.exists() && dir.exists() {
+        std::fs::remove_dir_all(&dir)?;
+    }
+    let key = format!("{}\n{}", dir.display(), std::fs::read_to_string(&list)?);
+    shell::once(&dir, &key, &format!("Python environment '{name}'"), || {
         shell::run(Command::new("python3").args(["-m", "venv"]).arg(&dir))?;
         let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r"];
         shell::run(Command::new(&python).args(pip).arg(&list))
