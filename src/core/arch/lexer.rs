@@ -25,6 +25,8 @@ const SIGNS: [&str; 28] = [
     "*", "/", "%", "@", ".", "?", ";",
 ];
 
+/// Longest name.
+const MAX_NAME: usize = 128;
 /// Longest logical line, in tokens.
 const MAX_TOKENS: usize = 4096;
 
@@ -144,6 +146,9 @@ fn one(source: &Source, rest: &str, first: char, pos: Pos) -> Result<(Token, usi
     let count = |f: fn(char) -> bool| rest.find(|c: char| !f(c)).unwrap_or(rest.len());
     if first.is_ascii_alphabetic() || first == '_' {
         let n = count(|c| c.is_ascii_alphanumeric() || c == '_');
+        if n > MAX_NAME {
+            return Err(source.error(pos, format!("a name of {n} letters: at most {MAX_NAME}")));
+        }
         return Ok((Token::Name(rest[..n].to_owned()), n));
     }
     if first.is_ascii_digit() || (first == '.' && rest[1..].starts_with(|c: char| c.is_ascii_digit())) {

@@ -16,6 +16,8 @@ use super::slots::SlotInfo;
 
 /// Most elements of a declared list, and so most layers.
 const MAX_LIST: i64 = 4096;
+/// Longest path of a declared module.
+const MAX_PATH: usize = 512;
 
 impl Elaborator<'_> {
     /// Runs a block at a path.
@@ -78,6 +80,10 @@ impl Elaborator<'_> {
 
     fn module(&mut self, decl: &Decl, path: String, scope: &mut Scope) -> Result<Value> {
         // A kind of a later version says so when it is called, not when it is declared.
+        self.step(8, scope, decl.pos)?;
+        if path.len() > MAX_PATH {
+            return Err(scope.source.error(decl.pos, format!("a path of more than {MAX_PATH} letters")));
+        }
         let available = signatures::kind(&decl.kind).is_none_or(|s| s.available);
         let mut args = Vec::new();
         for arg in decl.args.iter().filter(|_| available) {

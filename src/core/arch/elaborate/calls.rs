@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::expr::length;
+use super::expr::{length, size};
 use super::value::{Given, Module, Value};
 use super::{Elaborator, Scope, functions, join};
 use crate::core::arch::ast::{Arg, Expr, Form, Kind};
@@ -61,7 +61,9 @@ impl Elaborator<'_> {
                 let cost = given.positional.iter().map(length).sum();
                 self.step(cost, scope, pos)?;
                 if let Some(result) = functions::call(name, &given.positional) {
-                    return result.map_err(|m| self.blame_args(args, scope, pos, m));
+                    let value = result.map_err(|m| self.blame_args(args, scope, pos, m))?;
+                    self.step(4 * size(&value), scope, pos)?;
+                    return Ok(value);
                 }
             }
             return self.operation(name, signature, given, scope, pos);

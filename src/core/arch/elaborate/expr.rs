@@ -68,7 +68,7 @@ impl Elaborator<'_> {
                     return self.arithmetic(left, *op, right, e, scope);
                 }
                 let value = numbers::arithmetic(&left, *op, &right).map_err(|m| self.blame(e, scope, m))?;
-                self.step(length(&value), scope, e.pos)?;
+                self.step(size(&value), scope, e.pos)?;
                 value
             }
             Kind::Compare(first, rest) => return self.comparison(e, first, rest, scope),
@@ -235,6 +235,15 @@ pub(super) fn bind_targets(targets: &[String], v: &Value, scope: &mut Scope, pos
             Ok(())
         }
         other => Err(scope.source.error(pos, format!("{} names for {}", targets.len(), other.shown()))),
+    }
+}
+
+/// Steps that making a value costs, so that the memory of all of them is bounded.
+pub(super) fn size(v: &Value) -> usize {
+    match v {
+        Value::List(l) => l.len(),
+        Value::Text(t) => t.len() / 8,
+        _ => 0,
     }
 }
 

@@ -30,7 +30,7 @@ use super::tape::{Hook, Instr, Layout, Producer, Program, Slot, TensorId};
 use crate::error::{Error, ErrorKind, Result, bail};
 
 /// Most instructions of a tape; the largest real models need a few ten thousand.
-const MAX_INSTRS: usize = 1 << 19;
+const MAX_INSTRS: usize = 1 << 17;
 /// Most expressions evaluated for one model.
 const MAX_STEPS: usize = 2_000_000;
 /// How deep expressions, blocks and config entries may stand inside each other.

@@ -320,6 +320,8 @@ fn what_would_nest_or_grow_without_end_is_refused() {
         "arch mine\nMain(ids):\n  model.embed_tokens: embedding\n  h = embed_tokens(ids)\n  for a in range(1000000):\n    h = h + 2\n  return h\n".to_owned(),
         "arch mine\nMain(ids):\n  m[1000000000]: linear\n  return ids\n".to_owned(),
         deep(400),
+        format!("arch mine\nMain(ids):\n  return {}(ids)\n", "x".repeat(5000)),
+        format!("arch mine\nMain(ids):\n{}  return ids\n", (0..400).map(|i| format!("  a{i} = [0] * 1000000\n")).collect::<String>()),
         "x".repeat(2 << 20),
     ] {
         let start: String = text.chars().take(80).collect();
