@@ -60,7 +60,7 @@ def batch(model: InterpretableModel, prompts: Any) -> Batch:
     if rows and not isinstance(rows[0], str) and not hasattr(rows[0], "__iter__"):
         rows = [rows]
     out = c_void_p()
-    if all(isinstance(row, str) for row in rows):
+    if rows and all(isinstance(row, str) for row in rows):
         texts = [c_text(row, f"prompt {i}") for i, row in enumerate(rows)]
         door = lib.mlxterp_batch_from_texts
         check(door(model._handle, (c_char_p * max(len(texts), 1))(*texts), len(texts), byref(out)))
