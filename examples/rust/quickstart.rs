@@ -1,0 +1,69 @@
+//! Reads, changes, patches and steers a forward pass: `cargo run --release --example quickstart [MODEL]`.
+
+use mlxterp::core::intervention::Intervention;
+use mlxterp::core::model::Model;
+use mlxterp::core::tensor::{self, Array};
+use mlxterp::core::trace::{Trace, TraceOptions};
+use mlxterp::interpretability::lens::{logit_lens, top_tokens};
+use mlxterp::{ErrorKind, Result};
+
+const MODEL: &str = "target/models/SmolLM2-135M-Instruct.Q4_1.gguf";
+const FRANCE: &str = "The capital of France is";
+const ITALY: &str = "The capital of Italy is";
+
+fn main() -> Result<()> {
+    let source = std::env::args().nth(1).unwrap_or_else(|| MODEL.to_owned());
+    let model = Model::load(&source)?;
+    println!("{}", model.info());
+
+    // Read. Nothing is computed until numbers are looked at.
+    let clean = model.trace(FRANCE)?;
+    let pattern = clean.get("layers.3.attn.pattern")?;
+    println!("layer 3's pattern, [batch, head, query, key]: {pattern:?}");
+    say(&model, &clean, "untouched")?;
+
+    // Change. A write behind what was read is refused; a fork may make it.
+    let silent = tensor::zeros_like(&clean.get("layers.15.attn.output")?)?;
+    match clean.set("layers.15.attn.output", &silent) {
+        Err(e) if e.kind() == ErrorKind::StaleWrite => println!("as it should be: {e}"),
+        other => other?,
+    }
+    let fork = clean.fork()?;
+    fork.set("layers.15.attn.output", &silent)?;
+    say(&model, &fork, "without the attention of layer 15")?;
+
+    // Patch: a value of one run in another.
+    let other = model.trace(ITALY)?;
+    other.set("layers.20.resid_post", &clean.get("layers.20.resid_post")?)?;
+    say(&model, &other, "Italy with France's residual stream after layer 20")?;
+
+    // Steer: a direction from two prompts, at the last token only.
+    let options = TraceOptions::default()
+        .with("layers.15.resid_post", Intervention::add_vector(direction(&model)?, 2.0).positions([-1]));
+    let steered = model.trace_with(FRANCE, &options)?;
+    say(&model, &steered, "France, steered to Italy")?;
+    for receipt in steered.receipts()? {
+        println!("{}: {} at positions {:?}, changed by {:.1}", receipt.site, receipt.change, receipt.positions, receipt.change_norm);
+    }
+
+    println!("logit lens at the last token:\n{}", logit_lens(&model, FRANCE)?);
+    Ok(())
+}
+
+/// The difference of the two prompts' states at their last tokens, `[hidden]`.
+fn direction(model: &Model) -> Result<Array> {
+    let last = |prompt: &str| {
+        let states = model.trace(prompt)?.get("layers.15.resid_post")?;
+        let (positions, hidden) = (states.dim(1) as i32, states.dim(2) as i32);
+        let row = tensor::slice(&states, &[0, positions - 1, 0], &[1, positions, hidden], &[1, 1, 1])?;
+        tensor::reshape(&row, &[hidden])
+    };
+    tensor::sub(&last(ITALY)?, &last(FRANCE)?)
+}
+
+fn say(model: &Model, trace: &Trace, what: &str) -> Result<()> {
+    let next = top_tokens(model, &trace.output()?, 0, -1, 3)?;
+    let next: Vec<String> = next.iter().map(|c| format!("{:?} {:.0} %", c.text, c.probability * 100.0)).collect();
+    println!("{what}: {}", next.join(", "));
+    Ok(())
+}
