@@ -26,6 +26,7 @@ from .convert import (
 )
 from .dtypes import Dtype
 from .errors import (
+    AlignedWarning,
     BackendError,
     BusyError,
     ConfigError,
@@ -57,6 +58,7 @@ __version__ = "0.1.0"
 __all__ = [
     "MLX_VERSION",
     "Activations",
+    "AlignedWarning",
     "Array",
     "BackendError",
     "Batch",

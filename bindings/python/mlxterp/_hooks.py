@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import inspect
+import itertools
 from collections.abc import Callable
 from ctypes import byref, c_void_p, py_object
 from typing import Any, NamedTuple
@@ -33,7 +34,7 @@ class _Hook(NamedTuple):
 
 #: Functions that the library may call, by a number of ours.
 _hooks: dict[int, _Hook] = {}
-_next = 1
+_keys = itertools.count(1)
 
 
 def _run(hook: _Hook, event: Any) -> int:
@@ -84,8 +85,7 @@ def _wants_event(function: Callable[..., Any]) -> bool:
 
 def custom(function: Callable[..., Any], name: str, given_at: Place | None) -> int:
     """A new intervention handle on a function."""
-    global _next
-    key, _next = _next, _next + 1
+    key = next(_keys)
     _hooks[key] = _Hook(function, name, _wants_event(function), given_at)
     out = c_void_p()
     check(lib.mlxterp_intervention_custom(name.encode(), _call, key, _forget, byref(out)))

@@ -2,7 +2,8 @@
 
 The functions of `mlx.core` want arrays of their own class and look no further. Once both packages are in use, each
 function that refuses an argument is called again with our values as MLX arrays: nothing changes for calls that
-worked before, and nothing is computed before a value really goes to MLX.
+worked before, and nothing is computed before a value really goes to MLX. A function that was taken out of the module
+before (`from mlx.core import exp`, then `import mlxterp`) stays as it was: give it `mlx.core.array(value)`.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ from typing import Any
 
 from .array import Array
 
-_MODULES = ("", "fast", "linalg", "fft", "random")
-_taught: list[Any] = []
+#: The kinds of functions: of the module, and what compile, grad and vmap make.
+_KINDS = {("nanobind", "nb_func"), ("mlx", "gc_func")}
+_taught: set[str] = set()
+_seen = 0
 
 
 class _Tensor:
@@ -63,26 +66,31 @@ def _teach(function: Any) -> Any:
                 raise
             result = function(*theirs, **named)
         # grad, compile, vmap give functions, which are to take our values too.
-        return _teach(result) if type(result).__module__ == "mlx" and callable(result) else result
+        return _teach(result) if _is_function(result) else result
 
     return call
 
 
+def _is_function(value: Any) -> bool:
+    kind = type(value)
+    return (kind.__module__, kind.__name__) in _KINDS
+
+
 def teach() -> None:
-    """Makes mlx.core take our values, once, when it is imported."""
+    """Makes MLX take our values: every module of it that is imported, once."""
+    global _seen
     mx = sys.modules.get("mlx.core")
-    if mx is None or _taught:
+    if mx is None or _seen == len(sys.modules):
         return
-    _taught.append(mx)
-    for name in _MODULES:
-        module = getattr(mx, name) if name else mx
-        for key, function in list(vars(module).items()):
-            if type(function).__name__ == "nb_func":
-                setattr(module, key, _teach(function))
-    for key in ("__matmul__", "__imatmul__"):
-        own = getattr(mx.array, key, None)
-        if own is not None:
-            setattr(mx.array, key, _method(own))
+    _seen = len(sys.modules)
+    if "mlx.core" not in _taught:
+        for key in ("__matmul__", "__imatmul__"):
+            setattr(mx.array, key, _method(getattr(mx.array, key)))
+    for name in [n for n in sys.modules if n.startswith("mlx.") and n not in _taught]:
+        _taught.add(name)
+        for key, function in list(vars(sys.modules[name]).items()):
+            if _is_function(function):
+                setattr(sys.modules[name], key, _teach(function))
 
 
 def _method(own: Any) -> Any:
@@ -91,3 +99,6 @@ def _method(own: Any) -> Any:
         return own(self, _theirs(other))
 
     return call
+
+
+teach()

@@ -272,6 +272,15 @@ class Array(Operators, Handle):
         check(lib.mlxterp_array_cast(self._handle, dtype_of(dtype).number, byref(out)))
         return Array(out.value or 0)
 
+    def view(self, dtype: Any) -> Array:
+        """The same bits as another dtype of the same size. Computes the value."""
+        from .convert import adopt
+
+        kind, array = dtype_of(dtype), self.contiguous()
+        if kind.size != array.itemsize:
+            raise ValueError(f"{array.dtype} has {array.itemsize} bytes, {kind} has {kind.size}: use astype")
+        return Array(adopt(array.data_address, array.shape, kind, array))
+
     def reshape(self, *shape: SupportsIndex | Sequence[SupportsIndex]) -> Array:
         """A new shape for the same elements; one length may be -1."""
         return self._shaped(lib.mlxterp_array_reshape, shape)

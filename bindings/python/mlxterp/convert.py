@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array as python_array
 import ctypes
+import itertools
 import sys
 from collections.abc import Sequence
 from ctypes import CFUNCTYPE, byref, c_char, c_int64, c_void_p, py_object
@@ -17,7 +18,7 @@ from .errors import ShapeError
 
 #: Owners of memory that the library reads, by a number of ours.
 _owners: dict[int, Any] = {}
-_next = 1
+_keys = itertools.count(1)
 
 
 @CFUNCTYPE(None, c_void_p)  # type: ignore[untyped-decorator]
@@ -31,10 +32,9 @@ ctypes.pythonapi.Py_IncRef(py_object(_release))
 
 def adopt(address: int, shape: tuple[int, ...], dtype: Dtype, owner: Any) -> int:
     """A new handle over memory of `owner`, who lives as long; shared where the backend can, else copied."""
-    global _next
     if 0 in shape:
         return full(shape, 0, dtype).disown()
-    key, _next = _next, _next + 1
+    key = next(_keys)
     _owners[key] = owner
     out = c_void_p()
     dims = (c_int64 * len(shape))(*shape)

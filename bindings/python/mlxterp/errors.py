@@ -83,6 +83,10 @@ class LibraryError(MlxterpError, ImportError):
     """libmlxterp was not found, or is not the one this package was made for."""
 
 
+class AlignedWarning(UserWarning):
+    """A value from a prompt of another length was written at the last positions."""
+
+
 BY_STATUS: dict[int, type[MlxterpError]] = {
     1: InvalidArgumentError,
     2: NotFoundError,

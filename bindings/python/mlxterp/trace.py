@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from ctypes import byref, c_char_p, c_void_p, sizeof
@@ -16,7 +17,7 @@ from .array import Array
 from .batch import Batch
 from .convert import asarray
 from .dtypes import float32, float64
-from .errors import ShapeError, StrictError, UnknownSiteError
+from .errors import AlignedWarning, ShapeError, StrictError, UnknownSiteError
 from .interventions import Intervention, intervention
 from .sites import Names, Node
 
@@ -141,16 +142,33 @@ class Trace(Names, Handle):
         new = _value(value)
         try:
             check(lib.mlxterp_trace_write(self._handle, c_text(site, "site"), new._handle))
-        except ShapeError as e:
-            if new._trace is not None and new._trace.batch.lengths != self.batch.lengths:
-                theirs, ours = new._trace.batch.lengths, self.batch.lengths
-                add_note(
-                    e,
-                    f"the value was read from prompts of {list(theirs)} tokens, this trace has {list(ours)}: patch "
-                    f"between prompts of one length, or say which positions correspond: {site}[:, -1] = value[:, -1]",
-                )
-            raise
-        self._written.append((site, users_line()))
+        except ShapeError:
+            if not self._write_aligned(site, new):
+                raise
+        else:
+            self._written.append((site, users_line()))
+
+    def _write_aligned(self, site: str, value: Array) -> bool:
+        """A value read from a prompt of another length meets this one at the ends, with a warning; else False."""
+        if value._trace is None or value.ndim != 3:
+            return False
+        theirs, ours = value._trace.batch, self.batch
+        equal = len(set(theirs.lengths)) == 1 == len(set(ours.lengths)) and len(theirs) == len(ours)
+        if not equal or theirs.width == ours.width or value.shape[1] != theirs.width:
+            return False
+        n = min(theirs.width, ours.width)
+        last = (slice(None), slice(-n, None))
+        try:
+            self.write_at(site, last, value[last])
+        except ShapeError:
+            return False
+        place = users_line()
+        text = (
+            f"'{site}': a value of {theirs.width} tokens was written into a run of {ours.width}; the last {n} positions "
+            f"were aligned. Say which positions correspond: {site}[:, -{n}:] = value[:, -{n}:]"
+        )
+        warnings.warn_explicit(text, AlignedWarning, place.filename if place else "?", place.line if place else 0)
+        return True
 
     def write_at(self, site: str, key: Any, value: Any) -> None:
         """Puts a value in part of a site's place."""
