@@ -1,5 +1,9 @@
 //! Every code fence of the README and the docs, executed. What each language means is in docs/contributing.md.
 
+#[path = "support/c_build.rs"]
+#[allow(dead_code)]
+mod c_build;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -73,20 +77,23 @@ fn by_page(language: &str) -> Vec<(PathBuf, Vec<Fence>)> {
     pages().into_iter().filter_map(of_language).collect()
 }
 
-/// The folder that cargo builds into: this program lies in its `deps`.
-fn built() -> PathBuf {
-    std::env::current_exe().unwrap().parent().unwrap().parent().unwrap().to_owned()
+/// Where cargo puts libraries and test programs.
+fn deps() -> PathBuf {
+    std::env::current_exe().unwrap().parent().unwrap().to_owned()
+}
+
+/// The Rust library that was compiled for this test: the newest, should others lie there too.
+fn rlib() -> PathBuf {
+    let files = std::fs::read_dir(deps()).unwrap().map(|e| e.unwrap());
+    let ours = files.filter(|f| {
+        let name = f.file_name().to_string_lossy().into_owned();
+        name.starts_with("libmlxterp-") && name.ends_with(".rlib")
+    });
+    ours.max_by_key(|f| f.metadata().unwrap().modified().unwrap()).expect("cargo builds it with the tests").path()
 }
 
 fn mlx() -> PathBuf {
     root().join("target/mlx/wheel/mlx/lib")
-}
-
-/// A scratch folder of this test, under the target folder.
-fn scratch(name: &str) -> PathBuf {
-    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("snippets").join(name);
-    std::fs::create_dir_all(&dir).unwrap();
-    dir
 }
 
 fn require_model() {
@@ -122,8 +129,8 @@ fn rust_snippets_run() {
         // As rustdoc runs the examples of a crate, with what cargo would tell it.
         let mut rustdoc = Command::new(std::env::var_os("RUSTDOC").unwrap_or_else(|| "rustdoc".into()));
         rustdoc.args(["--test", "--edition", "2024"]).arg(&page).arg("--test-run-directory").arg(root());
-        rustdoc.arg("--extern").arg(format!("mlxterp={}", built().join("libmlxterp.rlib").display()));
-        rustdoc.arg("-L").arg(format!("dependency={}", built().join("deps").display()));
+        rustdoc.arg("--extern").arg(format!("mlxterp={}", rlib().display()));
+        rustdoc.arg("-L").arg(format!("dependency={}", deps().display()));
         for folder in [mlx(), root().join("target/mlx/mlxc")] {
             rustdoc.arg("-L").arg(format!("native={}", folder.display()));
         }
@@ -135,17 +142,12 @@ fn rust_snippets_run() {
 #[test]
 fn c_snippets_run() {
     require_model();
-    for (i, fence) in by_page("c").into_iter().flat_map(|(_, f)| f).enumerate() {
-        let (source, program) = (scratch("c").join(format!("{i}.c")), scratch("c").join(i.to_string()));
+    for fence in by_page("c").into_iter().flat_map(|(_, f)| f) {
+        let folder = tempfile::tempdir().unwrap();
+        let source = folder.path().join(fence.place.replace(['/', ':'], "_")).with_extension("c");
         std::fs::write(&source, &fence.text).unwrap();
-        let mut cc = Command::new("cc");
-        cc.args(["-std=c99", "-Wall", "-Wextra", "-Werror", "-Iinclude"]).arg(&source).arg("-o").arg(&program);
-        cc.arg(format!("-L{}", built().display())).arg("-lmlxterp");
-        for folder in [built(), mlx()] {
-            cc.arg(format!("-Wl,-rpath,{}", folder.display()));
-        }
-        run(&mut cc, &fence.place);
-        run(&mut Command::new(&program), &fence.place);
+        let program = c_build::compile(&source, folder.path());
+        run(&mut Command::new(program), &fence.place);
     }
 }
 
@@ -161,11 +163,12 @@ fn python_snippets_run() {
             program.push_str(&fence.text);
         }
         let name = page.strip_prefix(root()).unwrap().display().to_string();
-        let file = scratch("python").join(name.replace('/', "_")).with_extension("py");
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join(name.replace('/', "_")).with_extension("py");
         std::fs::write(&file, program).unwrap();
         let mut python = Command::new(python());
         python.arg(&file).env("PYTHONPATH", root().join("bindings/python"));
-        python.env("MLXTERP_LIBRARY", built().join(library_name()));
+        python.env("MLXTERP_LIBRARY", c_build::library());
         run(&mut python, &name);
     }
 }
@@ -180,10 +183,6 @@ fn python() -> PathBuf {
     let there = numpy.is_ok_and(|o| o.status.success());
     assert!(there, "the Python snippets need numpy: run `cargo xtask test --only python` once");
     "python3".into()
-}
-
-fn library_name() -> &'static str {
-    if cfg!(target_os = "macos") { "libmlxterp.dylib" } else { "libmlxterp.so" }
 }
 
 #[test]
@@ -226,7 +225,11 @@ fn named_tasks_exist() {
 /// program's.
 #[test]
 fn quoted_messages_are_still_given() {
-    let of_others = ["cannot find -lmlxc", "error while loading shared libraries: libmlx.so"];
+    let of_others = [
+        "cannot find -lmlxc",
+        "error while loading shared libraries: libmlxterp.so.0",
+        "error while loading shared libraries: libmlx.so",
+    ];
     let mut sources = String::new();
     let mut folders = vec![root().join("src"), root().join("xtask/src")];
     while let Some(folder) = folders.pop() {

@@ -22,7 +22,7 @@ def main():
     # Read. Nothing is computed until numbers are looked at.
     with model.trace(FRANCE) as clean:
         pattern = model.layers[3].attn.pattern.save()
-        state = model.layers[20].output.save()
+        france = model.layers[15].output[0, -2].save()  # at the country's token, [hidden]
         logits = model.output.save()
     print("layer 3's pattern, [batch, head, query, key]:", pattern.shape)
     say(model, logits, "untouched")
@@ -38,13 +38,12 @@ def main():
 
     # Patch: a value of one run in another.
     with model.trace(ITALY):
-        model.layers[20].output = state
-        say(model, model.output, "Italy with France's residual stream after layer 20")
+        italy = model.layers[15].output[0, -2].save()
+        model.layers[15].output[:, -2] = france
+        say(model, model.output, "Italy, with France's state at the country's token after layer 15")
 
-    # Steer: a direction from two prompts, at the last token only.
-    with model.trace([ITALY, FRANCE]) as both:
-        last = both.last("layers.15.output")
-    with model.steer(layers=[15], vector=last[0] - last[1], strength=2.0, positions=-1):
+    # Steer: a direction from two prompts, added at the country's token.
+    with model.steer(layers=[15], vector=italy - france, strength=1.0, positions=-2):
         with model.trace(FRANCE) as steered:
             say(model, model.output, "France, steered to Italy")
     for receipt in steered.receipts():

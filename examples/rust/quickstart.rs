@@ -1,5 +1,6 @@
 //! Reads, changes, patches and steers a forward pass: `cargo run --release --example quickstart [MODEL]`.
 
+use mlxterp::core::arch::tape::Index;
 use mlxterp::core::intervention::Intervention;
 use mlxterp::core::model::Model;
 use mlxterp::core::tensor::{self, Array};
@@ -8,6 +9,7 @@ use mlxterp::interpretability::lens::{logit_lens, top_tokens};
 use mlxterp::{ErrorKind, Result};
 
 const MODEL: &str = "target/models/SmolLM2-135M-Instruct.Q4_1.gguf";
+const SITE: &str = "layers.15.resid_post";
 const FRANCE: &str = "The capital of France is";
 const ITALY: &str = "The capital of Italy is";
 
@@ -32,33 +34,35 @@ fn main() -> Result<()> {
     fork.set("layers.15.attn.output", &silent)?;
     say(&model, &fork, "without the attention of layer 15")?;
 
-    // Patch: a value of one run in another.
-    let other = model.trace(ITALY)?;
-    other.set("layers.20.resid_post", &clean.get("layers.20.resid_post")?)?;
-    say(&model, &other, "Italy with France's residual stream after layer 20")?;
+    // Patch: a value of one run in another, at the country's token.
+    let (france, italy) = (country(&clean)?, country(&model.trace(ITALY)?)?);
+    let patched = model.trace(ITALY)?;
+    let every_row = Index::Slice { start: None, stop: None, step: 1 };
+    patched.set_at(SITE, &[every_row, Index::At(-2)], &france)?;
+    say(&model, &patched, "Italy, with France's state at the country's token")?;
 
-    // Steer: a direction from two prompts, at the last token only.
-    let options = TraceOptions::default()
-        .with("layers.15.resid_post", Intervention::add_vector(direction(&model)?, 2.0).positions([-1]));
+    // Steer: a direction from two prompts, added at the same token.
+    let direction = tensor::sub(&italy, &france)?;
+    let options = TraceOptions::default().with(SITE, Intervention::add_vector(direction, 1.0).positions([-2]));
     let steered = model.trace_with(FRANCE, &options)?;
     say(&model, &steered, "France, steered to Italy")?;
     for receipt in steered.receipts()? {
-        println!("{}: {} at positions {:?}, changed by {:.1}", receipt.site, receipt.change, receipt.positions, receipt.change_norm);
+        println!(
+            "{}: {} at positions {:?}, changed by {:.1}",
+            receipt.site, receipt.change, receipt.positions, receipt.change_norm
+        );
     }
 
     println!("logit lens at the last token:\n{}", logit_lens(&model, FRANCE)?);
     Ok(())
 }
 
-/// The difference of the two prompts' states at their last tokens, `[hidden]`.
-fn direction(model: &Model) -> Result<Array> {
-    let last = |prompt: &str| {
-        let states = model.trace(prompt)?.get("layers.15.resid_post")?;
-        let (positions, hidden) = (states.dim(1) as i32, states.dim(2) as i32);
-        let row = tensor::slice(&states, &[0, positions - 1, 0], &[1, positions, hidden], &[1, 1, 1])?;
-        tensor::reshape(&row, &[hidden])
-    };
-    tensor::sub(&last(ITALY)?, &last(FRANCE)?)
+/// The state at the token before the last, `[hidden]`.
+fn country(trace: &Trace) -> Result<Array> {
+    let states = trace.get(SITE)?;
+    let (positions, hidden) = (states.dim(1) as i32, states.dim(2) as i32);
+    let row = tensor::slice(&states, &[0, positions - 2, 0], &[1, positions - 1, hidden], &[1, 1, 1])?;
+    tensor::reshape(&row, &[hidden])
 }
 
 fn say(model: &Model, trace: &Trace, what: &str) -> Result<()> {
