@@ -82,16 +82,6 @@ fn deps() -> PathBuf {
     std::env::current_exe().unwrap().parent().unwrap().to_owned()
 }
 
-/// The Rust library that was compiled for this test: the newest, should others lie there too.
-fn rlib() -> PathBuf {
-    let files = std::fs::read_dir(deps()).unwrap().map(|e| e.unwrap());
-    let ours = files.filter(|f| {
-        let name = f.file_name().to_string_lossy().into_owned();
-        name.starts_with("libmlxterp-") && name.ends_with(".rlib")
-    });
-    ours.max_by_key(|f| f.metadata().unwrap().modified().unwrap()).expect("cargo builds it with the tests").path()
-}
-
 fn mlx() -> PathBuf {
     root().join("target/mlx/wheel/mlx/lib")
 }
@@ -129,7 +119,7 @@ fn rust_snippets_run() {
         // As rustdoc runs the examples of a crate, with what cargo would tell it.
         let mut rustdoc = Command::new(std::env::var_os("RUSTDOC").unwrap_or_else(|| "rustdoc".into()));
         rustdoc.args(["--test", "--edition", "2024"]).arg(&page).arg("--test-run-directory").arg(root());
-        rustdoc.arg("--extern").arg(format!("mlxterp={}", rlib().display()));
+        rustdoc.arg("--extern").arg(format!("mlxterp={}", deps().join("libmlxterp.rlib").display()));
         rustdoc.arg("-L").arg(format!("dependency={}", deps().display()));
         for folder in [mlx(), root().join("target/mlx/mlxc")] {
             rustdoc.arg("-L").arg(format!("native={}", folder.display()));
