@@ -44,6 +44,7 @@ from .errors import (
     ShapeError,
     StaleWrite,
     StrictError,
+    SubscriptError,
     UnknownSiteError,
     UnsupportedError,
 )
@@ -86,6 +87,7 @@ __all__ = [
     "StaleWrite",
     "Steering",
     "StrictError",
+    "SubscriptError",
     "Trace",
     "UnknownSiteError",
     "UnsupportedError",

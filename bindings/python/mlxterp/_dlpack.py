@@ -114,7 +114,8 @@ def export(
     if dl_device is not None and tuple(dl_device) != device():
         raise BufferError(f"the data lies on DLPack device {device()}, not on {tuple(dl_device)}")
     if copy:
-        array = array.at((), array) if array.ndim == 0 else array + 0
+        rebuild, parts = array.__reduce__()
+        array = rebuild(*parts)
     array.eval()
     out = c_void_p()
     check(lib.mlxterp_array_to_dlpack(array._handle, byref(out)))

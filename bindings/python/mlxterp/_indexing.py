@@ -9,6 +9,8 @@ from typing import Any
 
 from . import _abi
 from ._library import check, lib
+from ._where import add_note
+from .errors import InvalidArgumentError, ShapeError, SubscriptError
 
 _Index = _abi.mlxterp_index
 _NONE = _abi.MLXTERP_INDEX_NONE
@@ -76,8 +78,18 @@ def part(handle: int, key: Any, shape: tuple[int, ...]) -> int:
 
 def _index(handle: int, told: list[Any]) -> int:
     out = c_void_p()
-    check(lib.mlxterp_array_index(handle, _c_array(told), len(told), byref(out)))
+    _checked(lib.mlxterp_array_index(handle, _c_array(told), len(told), byref(out)))
     return out.value or 0
+
+
+def _checked(status: int) -> None:
+    try:
+        check(status)
+    except (InvalidArgumentError, ShapeError) as e:
+        error = SubscriptError(*e.args)
+        for note in getattr(e, "__notes__", ()):
+            add_note(error, note)
+        raise error from None
 
 
 def take(handle: int, indices: Any, axis: int) -> int:
@@ -88,5 +100,5 @@ def take(handle: int, indices: Any, axis: int) -> int:
     if which.dtype == "bool":
         raise TypeError("masks are no subscripts here: use where(mask, a, b), or numpy")
     out = c_void_p()
-    check(lib.mlxterp_array_take(handle, which._handle, axis, byref(out)))
+    _checked(lib.mlxterp_array_take(handle, which._handle, axis, byref(out)))
     return out.value or 0

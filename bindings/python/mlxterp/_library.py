@@ -9,7 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from . import _abi
 from ._where import add_note, users_line
@@ -157,6 +157,10 @@ class Handle:
         """Gives the handle away: whoever gets it frees it."""
         handle, self._handle = self._handle, 0
         return handle
+
+    def __reduce__(self) -> Any:
+        # A copy of the number would be freed twice.
+        raise TypeError(f"a {type(self).__name__} lives in this process only: it cannot be copied or pickled")
 
     def __del__(self, exiting: list[bool] = _exiting) -> None:
         handle = getattr(self, "_handle", 0)

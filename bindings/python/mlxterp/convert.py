@@ -181,6 +181,8 @@ def operand(value: Any, like: Array) -> Array:
     """The other side of an operator: numbers take the array's dtype, numpy's default float64 becomes float32."""
     if isinstance(value, Array):
         return value
+    if type(value).__module__ == "numpy" and getattr(value, "shape", None) == ():
+        value = value.item()  # numpy's numbers are numbers, not arrays that spread their dtype
     if isinstance(value, (bool, int, float)):
         out = c_void_p()
         check(lib.mlxterp_array_scalar_like(float(value), like._handle, byref(out)))

@@ -15,6 +15,10 @@ class InvalidArgumentError(MlxterpError, ValueError):
     """An argument that can never be right."""
 
 
+class SubscriptError(MlxterpError, IndexError, ValueError):
+    """A subscript outside an array."""
+
+
 class NotFoundError(MlxterpError, FileNotFoundError):
     """A file, a directory, a tensor or a repository that is not there."""
 

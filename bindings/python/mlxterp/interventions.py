@@ -99,6 +99,12 @@ class Intervention(Handle):
     def __reduce__(self) -> Any:
         return from_json, (self.to_json(),)
 
+    def __copy__(self) -> Intervention:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> Intervention:
+        return self
+
 
 def _indices(given: tuple[Any, ...]) -> Iterable[int]:
     if len(given) == 1 and not hasattr(given[0], "__index__"):

@@ -40,9 +40,11 @@ def innermost(model: InterpretableModel) -> Trace | None:
 
 def pairs(interventions: Any) -> list[tuple[str, Intervention]]:
     """`{site or pattern: intervention}` (or a list of such pairs) in the given order."""
-    items: Iterable[tuple[str, Any]] = (
-        interventions.items() if isinstance(interventions, Mapping) else interventions or ()
-    )
+    if interventions is None:
+        return []
+    items: Any = interventions.items() if isinstance(interventions, Mapping) else interventions
+    if not isinstance(items, Iterable) or isinstance(items, str):
+        raise TypeError(f"interventions must be {{site or pattern: intervention}}, not {interventions!r}")
     return [(pattern, intervention(what)) for pattern, what in items]
 
 

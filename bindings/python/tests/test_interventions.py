@@ -98,6 +98,8 @@ def test_names_and_shapes_are_checked_at_the_start(tiny: InterpretableModel, no_
         tiny.trace(PROMPT, interventions={SITE: iv.zero_out.heads(0)})
     with pytest.raises(TypeError, match="intervention must be"):
         tiny.trace(PROMPT, interventions={SITE: 3})
+    with pytest.raises(TypeError, match="site or pattern"):
+        tiny.trace(PROMPT, interventions=iv.zero_out)
 
 
 def test_functions_get_and_give_arrays_of_any_kind(tiny: InterpretableModel, plain: np.ndarray, no_leak: None) -> None:
@@ -161,6 +163,22 @@ def test_a_function_that_raises_raises_itself(tiny: InterpretableModel, what: ob
             trace.intervene(SITE, boom)
         assert np.isfinite(np.asarray(tiny.output)).all()
     np.testing.assert_array_equal(trace.output, tiny.forward(PROMPT))
+
+
+def test_a_function_that_raises_when_it_is_run_again_raises_itself_there(tiny: InterpretableModel, no_leak: None) -> None:
+    calls: list[int] = []
+
+    def twice(v: object) -> None:
+        calls.append(1)
+        if len(calls) == 2:
+            raise Boom("the second time")
+
+    trace = tiny.trace(PROMPT, interventions={"layers.1.mlp": twice})
+    with pytest.raises(Boom, match="the second time") as caught:
+        trace.layers[0].mlp.output = 0  # what depends on it is made anew, now or at the read
+        trace.output.eval()
+    assert "twice" in "".join(caught.value.__notes__)
+    del caught, trace
 
 
 def test_interrupts_and_bad_results(tiny: InterpretableModel) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -69,8 +70,8 @@ def run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
 def reports(smol_path: Path) -> dict[str, dict[str, object]]:
     made = {}
     for name, start in RUNS.items():
-        if "mlx.core" in start and "numpy as mx" not in start:
-            pytest.importorskip("mlx.core")
+        if name != "numpy alone" and importlib.util.find_spec("mlx") is None:
+            continue
         values = f"path = {str(smol_path)!r}\nimport numpy\nsteering_vector = numpy.ones(576)\n"
         done = run(f"{start}\n{values}{SNIPPET}{REPORT}")
         assert done.returncode == 0, f"{name}: {done.stderr}"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import gc
+import pickle
 import threading
 
 import numpy as np
@@ -209,7 +211,7 @@ def test_threads_give_what_one_after_another_gives(tiny: InterpretableModel) -> 
     results: dict[int, np.ndarray] = {}
 
     def run(i: int) -> None:
-        with tiny.trace(prompts[i]):
+        with tiny.trace(prompts[i], interventions={"layers.1.mlp": lambda v: v * 1}):
             tiny.layers[0].output = tiny.layers[0].output
             results[i] = np.asarray(tiny.output).copy()
 
@@ -253,6 +255,16 @@ def test_plan_and_what_traces_look_like(worded: InterpretableModel) -> None:
     page = trace._repr_html_()
     assert "layers.0.mlp" in page and "hello" in page and "test_trace.py" in page
     assert "2 prompts" in repr(trace) and "1 writes" in repr(trace)
+
+
+def test_a_handle_cannot_be_copied_by_accident(tiny: InterpretableModel) -> None:
+    trace = tiny.trace(PROMPT)
+    for handle in (tiny, trace, trace.batch):
+        with pytest.raises(TypeError, match="cannot be copied or pickled"):
+            copy.deepcopy(handle)
+        with pytest.raises(TypeError, match="cannot be copied or pickled"):
+            pickle.dumps(handle)
+    assert copy.deepcopy(iv.zero_out) is iv.zero_out is copy.copy(iv.zero_out)
 
 
 def test_keep_all_and_save(tiny: InterpretableModel) -> None:
