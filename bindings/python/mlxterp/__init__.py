@@ -5,10 +5,12 @@
     with model.trace("The capital of France is") as trace:
         attention = model.layers[3].attn.output.save()
         logits = model.output.save()
+
+Nothing is computed before a value is looked at; what was assigned inside the block is seen by everything after it.
 """
 
 from . import interventions
-from ._library import MLX_VERSION, backend, live_handles, memory_used
+from ._library import MLX_VERSION, backend, lib, live_handles, memory_used
 from .activations import Activations, batch_get_activations, get_activations, run_prompts
 from .array import Array
 from .batch import Batch
@@ -54,7 +56,7 @@ from .sites import Site
 from .steering import Steering
 from .trace import Trace
 
-__version__ = "0.1.0"
+__version__: str = lib.mlxterp_version().decode()
 
 __all__ = [
     "MLX_VERSION",

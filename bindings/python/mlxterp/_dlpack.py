@@ -7,8 +7,22 @@ among them) are met with a second struct around the same data.
 from __future__ import annotations
 
 import ctypes
-from ctypes import CFUNCTYPE, POINTER, Structure, byref, c_char_p, c_int32, c_int64, c_uint8, c_uint16, c_uint64
-from ctypes import c_uint32, c_void_p, py_object
+from ctypes import (
+    CFUNCTYPE,
+    POINTER,
+    PYFUNCTYPE,
+    Structure,
+    byref,
+    c_char_p,
+    c_int32,
+    c_int64,
+    c_uint8,
+    c_uint16,
+    c_uint32,
+    c_uint64,
+    c_void_p,
+    py_object,
+)
 from typing import TYPE_CHECKING, Any
 
 from ._library import backend, check, lib
@@ -60,16 +74,13 @@ class _Managed(Structure):
 
 
 _api = ctypes.pythonapi
-_new_capsule = _api.PyCapsule_New
-_new_capsule.argtypes, _new_capsule.restype = [c_void_p, c_char_p, c_void_p], py_object
-_is_valid = _api.PyCapsule_IsValid
-_pointer = _api.PyCapsule_GetPointer
-_rename = _api.PyCapsule_SetName
-
-
-def _on_capsule(function: Any, argument: Any, *more: Any, restype: Any = c_int32) -> Any:
-    function.argtypes, function.restype = [argument, *(c_char_p for _ in more)], restype
-    return function
+_new_capsule = PYFUNCTYPE(py_object, c_void_p, c_char_p, c_void_p)(("PyCapsule_New", _api))
+_is_valid = PYFUNCTYPE(c_int32, py_object, c_char_p)(("PyCapsule_IsValid", _api))
+_pointer = PYFUNCTYPE(c_void_p, py_object, c_char_p)(("PyCapsule_GetPointer", _api))
+_rename = PYFUNCTYPE(c_int32, py_object, c_char_p)(("PyCapsule_SetName", _api))
+# The same for a dying capsule, which as a Python object would be revived.
+_is_valid_at = PYFUNCTYPE(c_int32, c_void_p, c_char_p)(("PyCapsule_IsValid", _api))
+_pointer_at = PYFUNCTYPE(c_void_p, c_void_p, c_char_p)(("PyCapsule_GetPointer", _api))
 
 
 def device() -> tuple[int, int]:
@@ -77,19 +88,13 @@ def device() -> tuple[int, int]:
     return (_CUDA_MANAGED if backend() == "cuda" else _CPU, 0)
 
 
-# A capsule that nobody took deletes its tensor. The destructor gets the dying capsule as a bare pointer: as a Python
-# object it would be revived.
 @CFUNCTYPE(None, c_void_p)  # type: ignore[untyped-decorator]
 def _destroy_capsule(capsule: int) -> None:
-    prototype = ctypes.PYFUNCTYPE(c_int32, c_void_p, c_char_p)
-    get = ctypes.PYFUNCTYPE(c_void_p, c_void_p, c_char_p)
-    valid, pointer = prototype(("PyCapsule_IsValid", _api)), get(("PyCapsule_GetPointer", _api))
-    if valid(capsule, _VERSIONED):
-        address = pointer(capsule, _VERSIONED)
-        _Versioned.from_address(address).deleter(address)
-    elif valid(capsule, _LEGACY):
-        address = pointer(capsule, _LEGACY)
-        _Managed.from_address(address).deleter(address)
+    """A capsule that nobody took deletes its tensor."""
+    for name, kind in ((_VERSIONED, _Versioned), (_LEGACY, _Managed)):
+        if _is_valid_at(capsule, name):
+            address = _pointer_at(capsule, name)
+            kind.from_address(address).deleter(address)
 
 
 #: Old-style tensors that a consumer holds, by address: their struct and the new-style tensor behind them.
@@ -146,22 +151,21 @@ def take(source: Any) -> tuple[int, bool]:
         capsule = source.__dlpack__(max_version=(1, 0))
     except TypeError:  # a producer from before DLPack 1
         capsule = source.__dlpack__()
-    valid = _on_capsule(_is_valid, py_object, 1)
     out = c_void_p()
-    if valid(capsule, _VERSIONED):
-        address = _on_capsule(_pointer, py_object, 1, restype=c_void_p)(capsule, _VERSIONED)
+    if _is_valid(capsule, _VERSIONED):
+        address = _pointer(capsule, _VERSIONED)
         if not _row_major(_Versioned.from_address(address).tensor):
             return 0, False
-        _on_capsule(_rename, py_object, 1)(capsule, _USED_VERSIONED)
+        _rename(capsule, _USED_VERSIONED)
         check(lib.mlxterp_array_from_dlpack(address, byref(out)))
         return out.value or 0, True
-    if not valid(capsule, _LEGACY):
+    if not _is_valid(capsule, _LEGACY):
         raise TypeError(f"{type(source).__name__}.__dlpack__ gave something that is no DLPack capsule")
-    address = _on_capsule(_pointer, py_object, 1, restype=c_void_p)(capsule, _LEGACY)
+    address = _pointer(capsule, _LEGACY)
     managed = _Managed.from_address(address)
     if not _row_major(managed.tensor):
         return 0, False
-    _on_capsule(_rename, py_object, 1)(capsule, _USED_LEGACY)
+    _rename(capsule, _USED_LEGACY)
     return _adopt(_Owner(address, managed), managed.tensor), True
 
 

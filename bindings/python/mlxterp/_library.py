@@ -1,4 +1,8 @@
-"""Finding libmlxterp, checking that it is the right one, and turning statuses into exceptions."""
+"""Finding libmlxterp, checking that it is the right one, and turning statuses into exceptions.
+
+On Linux libmlxterp and mlx.core share the libmlx that was loaded first. Either order works; the one that a source
+checkout sets up has the faster BLAS, so `import mlxterp` before `import mlx.core` where that matters.
+"""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from ctypes import byref, c_int64, c_uint8, c_void_p
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
-from . import _dlpack, _display, _indexing
+from . import _display, _dlpack, _indexing
 from ._library import Handle, check, lib
 from ._operators import Operators
 from .dtypes import ALL, FORMATS, TYPESTRS, Dtype, dtype_of
@@ -301,7 +301,7 @@ class Array(Operators, Handle):
         return Array(out.value or 0)
 
     @property
-    def T(self) -> Array:  # noqa: N802 (numpy's name)
+    def T(self) -> Array:
         """Axes reversed."""
         return self.transpose()
 

@@ -24,9 +24,7 @@ class Dtype(str):
         return str(self)
 
 
-_NAMES = (
-    "bool uint8 uint16 uint32 uint64 int8 int16 int32 int64 float16 float32 float64 bfloat16 complex64"
-).split()
+_NAMES = ("bool uint8 uint16 uint32 uint64 int8 int16 int32 int64 float16 float32 float64 bfloat16 complex64").split()
 _SIZES = (1, 1, 2, 4, 8, 1, 2, 4, 8, 2, 4, 8, 2, 8)
 
 ALL = tuple(Dtype(name) for name in _NAMES)

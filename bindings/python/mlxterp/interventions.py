@@ -48,9 +48,7 @@ class Intervention(Handle):
     def _select(self, axis: str, indices: Iterable[int]) -> Intervention:
         chosen = [int(i) for i in indices]
         numbers = (c_int64 * len(chosen))(*chosen)
-        return Intervention(
-            _make(lib.mlxterp_intervention_select, self._handle, axis.encode(), numbers, len(chosen))
-        )
+        return Intervention(_make(lib.mlxterp_intervention_select, self._handle, axis.encode(), numbers, len(chosen)))
 
     def rows(self, *rows: int | Iterable[int]) -> Intervention:
         """The same, on these rows of the batch only (negative from the end)."""
@@ -65,7 +63,7 @@ class Intervention(Handle):
         return self._select("neurons", _indices(neurons))
 
     def positions(self, *positions: Any) -> Intervention:
-        """The same, at these positions only, negative from each row's own end; a list of lists gives each row its own."""
+        """The same, at these positions only, negative from each row's own end; a list of lists: each row's own."""
         only = positions[0] if len(positions) == 1 else positions
         if isinstance(only, (list, tuple)) and only and isinstance(only[0], (list, tuple)):
             flat = [int(p) for row in only for p in row]

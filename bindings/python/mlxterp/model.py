@@ -237,7 +237,8 @@ class InterpretableModel(Accessors, Tokens, Names, Handle):
         tokens = batch(self, prompts)
         planned = json.loads(self._text(lib.mlxterp_model_plan_json, tokens._handle))
         return [
-            PlannedSite(p["name"], p["standard"], tuple(p["shape"]), dtype_of(p["dtype"]), p["on_touch"]) for p in planned
+            PlannedSite(p["name"], p["standard"], tuple(p["shape"]), dtype_of(p["dtype"]), p["on_touch"])
+            for p in planned
         ]
 
     def steer(

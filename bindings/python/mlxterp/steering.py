@@ -35,9 +35,7 @@ class Steering:
         return f"<steering of {', '.join(f'{site}: {what}' for site, what in self.interventions)}>"
 
 
-def steer(
-    model: InterpretableModel, layers: Any, vector: Any, strength: float, positions: Any, site: str
-) -> Steering:
+def steer(model: InterpretableModel, layers: Any, vector: Any, strength: float, positions: Any, site: str) -> Steering:
     """Puts a steering on a model. Its names and shapes are checked by the trace that it first meets."""
     numbers = [layers] if isinstance(layers, int) else list(layers)
     given = []

@@ -166,8 +166,8 @@ class Trace(Names, Handle):
             return False
         place = users_line()
         text = (
-            f"'{site}': a value of {theirs.width} tokens was written into a run of {ours.width}; the last {n} positions "
-            f"were aligned. Say which positions correspond: {site}[:, -{n}:] = value[:, -{n}:]"
+            f"'{site}': a value of {theirs.width} tokens was written into a run of {ours.width}; the last {n} "
+            f"positions were aligned. Say which positions correspond: {site}[:, -{n}:] = value[:, -{n}:]"
         )
         warnings.warn_explicit(text, AlignedWarning, place.filename if place else "?", place.line if place else 0)
         return True

@@ -17,9 +17,7 @@ sys.path.insert(0, str(ROOT / "bindings" / "python"))
 import mlxterp  # noqa: E402
 
 TINY = ROOT / "tests" / "fixtures" / "tiny"
-GGUF = Path(
-    os.environ.get("MLXTERP_TEST_GGUF", ROOT / "target" / "models" / "SmolLM2-135M-Instruct.Q4_1.gguf")
-)
+GGUF = Path(os.environ.get("MLXTERP_TEST_GGUF", ROOT / "target" / "models" / "SmolLM2-135M-Instruct.Q4_1.gguf"))
 
 
 @pytest.fixture(scope="session")

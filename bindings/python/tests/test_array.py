@@ -100,7 +100,9 @@ def test_dlpack_in(no_leak: None) -> None:
         from_dlpack(type("Bad", (), {"__dlpack__": lambda self, **k: 3})())
 
 
-@pytest.mark.parametrize("name", "bool uint8 uint16 uint32 uint64 int8 int16 int32 int64 float16 float32 float64 complex64".split())
+@pytest.mark.parametrize(
+    "name", "bool uint8 uint16 uint32 uint64 int8 int16 int32 int64 float16 float32 float64 complex64".split()
+)
 def test_every_dtype_goes_there_and_back(name: str) -> None:
     source = np.array([[0, 1, 2], [3, 4, 5]]).astype(name)
     made = asarray(source)
@@ -210,7 +212,10 @@ def test_subscripts_that_cannot_be() -> None:
     for key in (5, (0, 0, 0, 0), (..., ...), (0, [9])):
         with pytest.raises(IndexError) as caught:
             a[key].eval()
-        assert isinstance(caught.value, (mlxterp.MlxterpError, ValueError)) and "test_array.py" in caught.value.__notes__[0]
+        assert (
+            isinstance(caught.value, (mlxterp.MlxterpError, ValueError))
+            and "test_array.py" in caught.value.__notes__[0]
+        )
     for key in ("x", 1.5, True, a > 0, ([0], [1])):
         with pytest.raises(TypeError):
             a[key]

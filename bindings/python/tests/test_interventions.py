@@ -68,7 +68,13 @@ def test_they_are_values(no_leak: None) -> None:
     assert hash(a) == hash(iv.add_vector(np.ones(3), 2).positions(-1))
     assert repr(iv.scale(0.5).positions(-1)) == "scale(0.5) positions=[-1]"
     assert repr(iv.zero_out) == "zero_out" and iv.zero_out == iv.zero_out()
-    for made in (a, iv.zero_out.heads(0), iv.clamp(low=0), iv.noise(1, 5).rows(0), iv.compose(iv.scale(2), iv.zero_out)):
+    for made in (
+        a,
+        iv.zero_out.heads(0),
+        iv.clamp(low=0),
+        iv.noise(1, 5).rows(0),
+        iv.compose(iv.scale(2), iv.zero_out),
+    ):
         assert iv.from_json(made.to_json()) == made == pickle.loads(pickle.dumps(made))
         assert iv.Intervention.from_json(made.to_json()) == made
     assert iv.from_json("scale(0.5)") == iv.scale(0.5)
@@ -147,7 +153,9 @@ def boom(v: object) -> object:
     raise Boom("my own error")
 
 
-@pytest.mark.parametrize("what", [boom, iv.custom(boom, "boomer"), iv.compose(iv.scale(1), boom)], ids=["f", "custom", "compose"])
+@pytest.mark.parametrize(
+    "what", [boom, iv.custom(boom, "boomer"), iv.compose(iv.scale(1), boom)], ids=["f", "custom", "compose"]
+)
 def test_a_function_that_raises_raises_itself(tiny: InterpretableModel, what: object, no_leak: None) -> None:
     def run() -> None:
         tiny.trace(PROMPT, interventions={SITE: what})
@@ -165,7 +173,9 @@ def test_a_function_that_raises_raises_itself(tiny: InterpretableModel, what: ob
     np.testing.assert_array_equal(trace.output, tiny.forward(PROMPT))
 
 
-def test_a_function_that_raises_when_it_is_run_again_raises_itself_there(tiny: InterpretableModel, no_leak: None) -> None:
+def test_a_function_that_raises_when_it_is_run_again_raises_itself_there(
+    tiny: InterpretableModel, no_leak: None
+) -> None:
     calls: list[int] = []
 
     def twice(v: object) -> None:

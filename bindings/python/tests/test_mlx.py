@@ -50,7 +50,9 @@ def test_calls_that_fail_for_their_own_reasons_still_do() -> None:
     assert mx.zeros_like.__name__ == "zeros_like" and "shape" in mx.zeros_like.__doc__
 
 
-@pytest.mark.parametrize("name", "bool uint8 uint16 uint32 uint64 int8 int16 int32 int64 float16 float32 bfloat16 complex64".split())
+@pytest.mark.parametrize(
+    "name", "bool uint8 uint16 uint32 uint64 int8 int16 int32 int64 float16 float32 bfloat16 complex64".split()
+)
 def test_dtypes_go_there_and_back(name: str) -> None:
     theirs = mx.array([[0, 1, 2], [3, 4, 5]]).astype(getattr(mx, name.replace("bool", "bool_")))
     ours = from_mlx(theirs)
@@ -107,7 +109,10 @@ def test_values_pass_into_mlx_and_back_inside_a_trace(tiny: InterpretableModel) 
 
 def test_hooks_may_use_mlx(tiny: InterpretableModel, no_leak: None) -> None:
     plain = np.asarray(tiny.trace(PROMPT).read("layers.0.mlp")).copy()
-    for hook in (lambda v: mx.tanh(v), lambda v: mx.array(v) * 0.5 + mx.array(v) * 0.5 - mx.array(v) + mx.tanh(mx.array(v))):
+    for hook in (
+        lambda v: mx.tanh(v),
+        lambda v: mx.array(v) * 0.5 + mx.array(v) * 0.5 - mx.array(v) + mx.tanh(mx.array(v)),
+    ):
         changed = tiny.trace(PROMPT, interventions={"layers.0.mlp": hook}).read("layers.0.mlp")
         np.testing.assert_allclose(changed, np.tanh(plain), rtol=1e-4, atol=1e-5)
     gc.collect()

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import ROOT, TINY
 
 import mlxterp
-from conftest import TINY
-from mlxterp import InterpretableModel, batch_get_activations, get_activations, run_prompts
+from mlxterp import InterpretableModel, _abi, batch_get_activations, errors, get_activations, run_prompts
 from mlxterp import interventions as iv
 
 PROMPT = [1, 5, 9, 2]
@@ -32,6 +32,13 @@ def test_numbers_and_tree(tiny: InterpretableModel) -> None:
     assert mlxterp.backend() in ("cpu", "metal", "cuda") and mlxterp.memory_used() > 0
 
 
+def test_package_and_library_are_of_one_version() -> None:
+    written = (ROOT / "bindings" / "python" / "pyproject.toml").read_text()
+    assert f'version = "{mlxterp.__version__}"' in written
+    assert all(hasattr(mlxterp, name) for name in mlxterp.__all__)
+    assert set(errors.BY_STATUS) == set(_abi.STATUS) - {_abi.MLXTERP_STATUS_OK}
+
+
 def test_tokens(worded: InterpretableModel) -> None:
     expected = json.loads((TINY / "tokenizer" / "expected.json").read_text())
     assert worded.has_tokenizer
@@ -42,7 +49,9 @@ def test_tokens(worded: InterpretableModel) -> None:
         assert worded.decode(np.array(ids, dtype=np.int64)) == text
     assert worded.encode_batch(texts) == [worded.encode(t) for t in texts]
     tokens = worded.to_str_tokens("hello world", add_special_tokens=False)
-    assert "".join(tokens) == "hello world" and tokens == worded.to_str_tokens(np.array(worded.encode("hello world", False)))
+    assert "".join(tokens) == "hello world" and tokens == worded.to_str_tokens(
+        np.array(worded.encode("hello world", False))
+    )
     assert worded.token_to_str(mlxterp.asarray(worded.encode("a", False))[0]) == "a"
     long = "hello " * 1000
     assert worded.decode(worded.encode(long, False)) == long

@@ -1,4 +1,4 @@
-"""The example of the README's Python, on the real model: with numpy alone and with mlx.core, imported before or after."""
+"""A tour of the package on the real model: with numpy alone, and with mlx.core imported before or after."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import ROOT
 
 import mlxterp
-from conftest import ROOT
 from mlxterp import InterpretableModel
 
 SNIPPET = """
@@ -62,7 +62,10 @@ print(json.dumps({
 def run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
     path = os.pathsep.join([str(ROOT / "bindings" / "python"), os.environ.get("PYTHONPATH", "")])
     return subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path, **environment}
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": path, **environment},
     )
 
 

@@ -105,7 +105,9 @@ def test_an_assignment_changes_what_follows(tiny: InterpretableModel) -> None:
     assert abs(np.asarray(zeroed) - plain(tiny)).max() > 0.1
 
 
-@pytest.mark.parametrize("value", [0, 0.0, np.zeros(24), np.zeros((1, 4, 24), np.float32), [0.0] * 24, iv.zero_out], ids=repr)
+@pytest.mark.parametrize(
+    "value", [0, 0.0, np.zeros(24), np.zeros((1, 4, 24), np.float32), [0.0] * 24, iv.zero_out], ids=repr
+)
 def test_anything_can_be_assigned(tiny: InterpretableModel, value: object) -> None:
     with tiny.trace(PROMPT) as trace:
         tiny.layers[0].mlp.output = value
@@ -277,7 +279,9 @@ def test_keep_all_and_save(tiny: InterpretableModel) -> None:
 
 def test_nothing_is_left_behind(tiny: InterpretableModel, no_leak: None) -> None:
     for _ in range(3):
-        with tiny.trace([PROMPT, PROMPT[:2]], interventions={"layers.*.mlp": [iv.scale(0.5), lambda v: v * 2]}) as trace:
+        with tiny.trace(
+            [PROMPT, PROMPT[:2]], interventions={"layers.*.mlp": [iv.scale(0.5), lambda v: v * 2]}
+        ) as trace:
             tiny.layers[1].attn.output[:, -1] += 1
             tiny.output.eval()
             fork = trace.fork()
