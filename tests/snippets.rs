@@ -5,7 +5,7 @@
 mod c_build;
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 
 /// A fenced block: its language and attributes, its text, and where it stands.
 struct Fence {
@@ -92,7 +92,7 @@ fn require_model() {
 }
 
 /// Runs a command in the repository's root; a failure shows where the snippet stands and what it said.
-fn run(command: &mut Command, place: &str) -> Output {
+fn run(command: &mut Command, place: &str) {
     let output = command.current_dir(root()).output().unwrap_or_else(|e| panic!("{place}: {command:?}: {e}"));
     assert!(
         output.status.success(),
@@ -101,7 +101,6 @@ fn run(command: &mut Command, place: &str) -> Output {
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr)
     );
-    output
 }
 
 #[test]
@@ -209,6 +208,28 @@ fn named_tasks_exist() {
             assert!(exists(task), "{}: there is no task {task:?} in xtask", fence.place);
         }
     }
+}
+
+/// mkdocs checks the links of the site; these are those of the pages in the root.
+#[test]
+fn links_of_the_root_lead_somewhere() {
+    let mut checked = 0;
+    for page in pages().iter().filter(|p| p.parent() == Some(root())) {
+        let text = std::fs::read_to_string(page).unwrap();
+        for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            if target.starts_with("http") {
+                continue;
+            }
+            let (file, anchor) = target.split_once('#').unwrap_or((target, ""));
+            let there = std::fs::read_to_string(root().join(file));
+            let there = there.unwrap_or_else(|e| panic!("{}: link to {target}: {e}", page.display()));
+            let slug = |heading: &str| heading.trim_start_matches(['#', ' ']).to_lowercase().replace(' ', "-");
+            let found = anchor.is_empty() || there.lines().any(|l| l.starts_with('#') && slug(l) == anchor);
+            assert!(found, "{}: {file} has no heading for #{anchor}", page.display());
+            checked += 1;
+        }
+    }
+    assert!(checked > 15, "only {checked} links were found");
 }
 
 /// Messages that TROUBLESHOOTING.md quotes: each piece between `…` stands somewhere in the sources, or is another
