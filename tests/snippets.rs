@@ -1,4 +1,5 @@
-//! Every code fence of the README and the docs, executed. What each language means is in docs/contributing.md.
+//! Every code fence of the README and the docs, executed, and the Rust and Python examples. What each language on a
+//! fence means is in docs/contributing.md; the C examples are run by c_programs.rs.
 
 #[path = "support/c_build.rs"]
 #[allow(dead_code)]
@@ -172,6 +173,17 @@ fn python() -> PathBuf {
     let there = numpy.is_ok_and(|o| o.status.success());
     assert!(there, "the Python snippets need numpy: run `cargo xtask test --only python` once");
     "python3".into()
+}
+
+#[test]
+fn examples_run() {
+    require_model();
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    run(cargo.args(["run", "--quiet", "--offline", "--example", "quickstart"]), "examples/rust/quickstart.rs");
+    let mut python = Command::new(python());
+    python.arg("examples/python/quickstart.py").env("PYTHONPATH", root().join("bindings/python"));
+    python.env("MLXTERP_LIBRARY", c_build::library());
+    run(&mut python, "examples/python/quickstart.py");
 }
 
 #[test]
