@@ -19,7 +19,8 @@ impl Handle for mlxterp_model {
     const NOUN: &'static str = "model";
 }
 
-/// How far a load has come: `stage` is "download" or "load", `done` and `total` count bytes. Return non-zero to cancel.
+/// How far a load has come: `stage` is "download" or "load", `done` and `total` count bytes. Return non-zero
+/// to cancel: the load ends with MLXTERP_STATUS_CALLBACK.
 pub type mlxterp_progress_fn =
     Option<unsafe extern "C" fn(user: *mut c_void, stage: *const c_char, done: u64, total: u64) -> i32>;
 
@@ -92,7 +93,7 @@ fn read_options(o: &mlxterp_model_options) -> Result<LoadOptions> {
     options.hub.revision = owned(o.revision, "options.revision")?;
     options.hub.token = owned(o.token, "options.token")?;
     options.hub.cache_dir = owned(o.cache_dir, "options.cache_dir")?.map(Into::into);
-    options.hub.offline = o.offline != 0 || options.hub.offline;
+    options.hub.offline = (o.offline != 0).then_some(true);
     Ok(options)
 }
 

@@ -38,7 +38,7 @@ impl Source {
             ..LoadOptions::default()
         };
         options.hub.revision.clone_from(&self.revision);
-        options.hub.offline |= self.offline;
+        options.hub.offline = self.offline.then_some(true);
         with_bar(&self.model, &options)
     }
 }

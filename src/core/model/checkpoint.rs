@@ -133,13 +133,14 @@ impl Pieces {
                     let weight = part(w.weight)?;
                     let scales = part(w.scales.ok_or_else(|| err!(Corrupt, "{} has no scales", w.path))?)?;
                     let biases = w.biases.map(part).transpose()?;
+                    // MLX works in the dtype of the scales; those of other modes are exponents, not numbers.
+                    let widened = |a: Array| if q.mode == "affine" { evaluated(tensor::cast(&a, dtype)?) } else { Ok(a) };
+                    let (scales, biases) = (widened(scales)?, biases.map(widened).transpose()?);
                     if keep_packed {
-                        // Scales in the computing dtype give results in it (affine only: others store exponents).
-                        let of = |a: Array| if q.mode == "affine" { evaluated(tensor::cast(&a, dtype)?) } else { Ok(a) };
                         loaded.tensors[id] = Some(weight);
-                        loaded.tensors[w.scales.unwrap_or(0) as usize] = Some(of(scales)?);
+                        loaded.tensors[w.scales.unwrap_or(0) as usize] = Some(scales);
                         if let (Some(id), Some(b)) = (w.biases, biases) {
-                            loaded.tensors[id as usize] = Some(of(b)?);
+                            loaded.tensors[id as usize] = Some(b);
                         }
                         loaded.quantization[id] = Some(q);
                     } else {
@@ -152,7 +153,7 @@ impl Pieces {
             if let Some(tell) = progress
                 && !tell(LoadProgress { stage: "load", done: done.min(total), total })
             {
-                bail!(InvalidArgument, "loading was cancelled");
+                bail!(Callback, "loading was cancelled");
             }
         }
         Ok(loaded)

@@ -103,7 +103,7 @@ fn read_config(dir: &Path) -> Result<Value> {
 /// The description asked for, else the one for the config's `model_type`.
 fn describe(config: &Value, asked: Option<&str>) -> Result<std::sync::Arc<Description>> {
     match asked {
-        Some(text) if text.contains('\n') => Description::parse(text, "the given description").map(Into::into),
+        Some(text) if text.contains(char::is_whitespace) => Description::parse(text, "the given description").map(Into::into),
         Some(name) => match library::text(name) {
             Some(text) => Description::parse(text, name).map(Into::into),
             None => bail!(NotFound, "no description '{name}': shipped are {}; or give a description's text", library::names().join(", ")),

@@ -161,9 +161,14 @@ impl Model {
         self.0.config_number(&["vocab_size"]).unwrap_or(0)
     }
 
-    /// The longest prompt, when the config says.
+    /// The longest prompt, when the config says. Dynamic rope scaling stretches what the model was trained on by its factor.
     pub fn context_length(&self) -> Option<usize> {
-        self.0.config_number(&["max_position_embeddings", "n_positions", "n_ctx"])
+        let trained = self.0.config_number(&["max_position_embeddings", "n_positions", "n_ctx"])?;
+        let scaling = ["rope_scaling", "rope_parameters"].iter().find_map(|k| self.0.config.get(k)?.as_object());
+        let word = |k: &str| scaling.and_then(|s| s.get(k));
+        let dynamic = word("type").or_else(|| word("rope_type")).and_then(Value::as_str) == Some("dynamic");
+        let factor = word("factor").and_then(Value::as_f64).filter(|f| dynamic && *f > 1.0).unwrap_or(1.0);
+        Some((trained as f64 * factor) as usize)
     }
 
     /// Tokens of prompts, checked and padded.

@@ -250,7 +250,8 @@ impl Run {
                 continue;
             }
             self.taken[*d as usize] = true;
-            self.forget_from(detour.slot, true);
+            self.forget_from(detour.slot);
+            self.forget(detour.slot);
         }
         Ok(())
     }
@@ -265,15 +266,14 @@ impl Run {
         if let Some(seen) = self.seen_from(slot) {
             return Err(self.stale(slot, seen));
         }
-        let first = !self.edited[slot as usize];
-        let before = if first { None } else { self.memo[slot as usize].clone() };
-        self.forget_from(slot, first);
+        let before = self.memo[slot as usize].clone();
+        self.forget_from(slot);
         self.edited[slot as usize] = true;
         self.edits.push(edit);
         let number = self.edits.len() - 1;
         self.edits_at.entry(slot).or_default().push(number);
         if let Some(before) = before {
-            // Earlier edits of this slot have been applied: only the new one is.
+            // What was there, earlier edits applied: only the new one is left to do.
             let value = self.edits[number].apply(&before, &self.model, &self.batch);
             match value {
                 Ok(v) => self.memo[slot as usize] = Some(v),
@@ -351,28 +351,29 @@ impl Run {
         }
     }
 
-    /// Forgets `slot`'s own value when `own`, and everything that depends on it.
-    fn forget_from(&mut self, slot: Slot, own: bool) {
+    /// Forgets everything that depends on `slot`.
+    fn forget_from(&mut self, slot: Slot) {
+        if self.frontier < self.model.uses.place(slot) {
+            return;
+        }
         let mut gone = Vec::new();
-        if self.frontier >= self.model.uses.place(slot) {
-            self.walk_from(slot, &mut |s| {
-                gone.push(s);
-                false
-            });
-        }
-        if own {
-            gone.push(slot);
-        }
+        self.walk_from(slot, &mut |s| {
+            gone.push(s);
+            false
+        });
         for s in gone {
-            self.memo[s as usize] = None;
-            if let Producer::Instr(i) = self.producer(s) {
-                self.built[i as usize] = false;
-            }
-            if s != slot {
-                for e in self.edits_at.get(&s).into_iter().flatten() {
-                    self.edits[*e].forget();
-                }
-            }
+            self.forget(s);
+        }
+    }
+
+    /// Forgets one value, and what edits made of it.
+    fn forget(&mut self, slot: Slot) {
+        self.memo[slot as usize] = None;
+        if let Producer::Instr(i) = self.producer(slot) {
+            self.built[i as usize] = false;
+        }
+        for e in self.edits_at.get(&slot).into_iter().flatten() {
+            self.edits[*e].forget();
         }
     }
 
