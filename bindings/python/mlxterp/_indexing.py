@@ -16,6 +16,11 @@ _Index = _abi.mlxterp_index
 _NONE = _abi.MLXTERP_INDEX_NONE
 
 
+def is_number(what: Any) -> bool:
+    """Whether something is one integer, not a list of them (numpy's arrays claim to be both)."""
+    return hasattr(what, "__index__") and not hasattr(what, "__len__")
+
+
 def _one(subscript: Any) -> Any:
     """One basic subscript as the library's; None when it is a list or an array of indices."""
     if isinstance(subscript, slice):

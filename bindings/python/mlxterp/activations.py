@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ._indexing import is_number
 from .array import Array
 from .convert import concatenate, evaluate, stack
 
@@ -24,12 +25,12 @@ class Activations(dict[str, Array]):
         raise KeyError(f"no activation '{key}': there are {', '.join(self)}")
 
 
-def at_positions(value: Array, lengths: Sequence[int], positions: int | Iterable[int] | None) -> Array:
+def at_positions(value: Array, lengths: Sequence[int], positions: Any) -> Array:
     """A value [row, position, ...] at positions, negative from each row's own end: [row, ...] for one number,
     [row, chosen, ...] for several, all of them (padding too) for None."""
     if positions is None:
         return value
-    if not isinstance(positions, int):
+    if not is_number(positions):
         return stack([at_positions(value, lengths, p) for p in positions], axis=1)
     for row, own in enumerate(lengths):
         if not -own <= positions < own:
@@ -46,12 +47,12 @@ def _listed(prompts: Any) -> list[Any]:
     if isinstance(prompts, str):
         return [prompts]
     rows = list(prompts)
-    return [rows] if rows and isinstance(rows[0], int) else rows
+    return [rows] if rows and is_number(rows[0]) else rows
 
 
 def _site_names(model: InterpretableModel, layers: Any, sites: Iterable[str]) -> dict[str, str]:
     """Key of the result -> site."""
-    numbers = range(model.num_layers) if layers is None else [layers] if isinstance(layers, int) else layers
+    numbers = range(model.num_layers) if layers is None else [layers] if is_number(layers) else [int(i) for i in layers]
     names = {}
     for i in numbers:
         if not -model.num_layers <= i < model.num_layers:
@@ -65,8 +66,8 @@ def _site_names(model: InterpretableModel, layers: Any, sites: Iterable[str]) ->
 def get_activations(
     model: InterpretableModel,
     prompts: Any,
-    layers: int | Sequence[int] | None = None,
-    positions: int | Iterable[int] | None = -1,
+    layers: Any = None,
+    positions: Any = -1,
     sites: str | Iterable[str] = ("output",),
     interventions: Any = None,
 ) -> Activations:
@@ -76,7 +77,7 @@ def get_activations(
     [prompt, hidden] for one position (negative: from each prompt's own end), [prompt, position, hidden] for several
     or for all (None).
     """
-    chosen = None if positions is None else positions if isinstance(positions, int) else list(positions)
+    chosen = None if positions is None else positions if is_number(positions) else list(positions)
     trace = model.trace(_listed(prompts), interventions=interventions)
     names = _site_names(model, layers, sites)
     read = {key: at_positions(trace.read(site), trace.batch.lengths, chosen) for key, site in names.items()}
@@ -87,8 +88,8 @@ def get_activations(
 def batch_get_activations(
     model: InterpretableModel,
     prompts: Any,
-    layers: int | Sequence[int] | None = None,
-    positions: int | Iterable[int] = -1,
+    layers: Any = None,
+    positions: Any = -1,
     sites: str | Iterable[str] = ("output",),
     batch_size: int = 8,
     interventions: Any = None,
@@ -99,7 +100,7 @@ def batch_get_activations(
         raise ValueError(f"batch_size {batch_size} is less than 1")
     if positions is None:
         raise ValueError("batches differ in width: choose positions, such as -1")
-    if not isinstance(positions, int):
+    if not is_number(positions):
         positions = list(positions)
     parts = [
         get_activations(model, rows[i : i + batch_size], layers, positions, sites, interventions)

@@ -294,7 +294,7 @@ class Array(Operators, Handle):
         return self._shaped(lib.mlxterp_array_transpose, axes or (tuple(reversed(range(self.ndim))),))
 
     def _shaped(self, door: Any, numbers: tuple[Any, ...]) -> Array:
-        if len(numbers) == 1 and not hasattr(numbers[0], "__index__"):
+        if len(numbers) == 1 and not _indexing.is_number(numbers[0]):
             numbers = tuple(numbers[0])
         out = c_void_p()
         check(door(self._handle, (c_int64 * len(numbers))(*numbers), len(numbers), byref(out)))

@@ -13,6 +13,7 @@ from typing import Any
 
 from . import _hooks
 from ._hooks import Event
+from ._indexing import is_number
 from ._library import Handle, c_text, check, lib, take_text
 from ._where import users_line
 from .convert import asarray
@@ -105,7 +106,7 @@ class Intervention(Handle):
 
 
 def _indices(given: tuple[Any, ...]) -> Iterable[int]:
-    if len(given) == 1 and not hasattr(given[0], "__index__"):
+    if len(given) == 1 and not is_number(given[0]):
         only = given[0]
         return only if isinstance(only, Iterable) else list(only)
     return given

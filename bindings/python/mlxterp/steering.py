@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from . import interventions as iv
+from ._indexing import is_number
 
 if TYPE_CHECKING:
     from .interventions import Intervention
@@ -37,7 +38,7 @@ class Steering:
 
 def steer(model: InterpretableModel, layers: Any, vector: Any, strength: float, positions: Any, site: str) -> Steering:
     """Puts a steering on a model. Its names and shapes are checked by the trace that it first meets."""
-    numbers = [layers] if isinstance(layers, int) else list(layers)
+    numbers = [int(layers)] if is_number(layers) else [int(i) for i in layers]
     given = []
     for i in numbers:
         if not -model.num_layers <= i < model.num_layers:
@@ -46,7 +47,7 @@ def steer(model: InterpretableModel, layers: Any, vector: Any, strength: float, 
         own = vector[i] if isinstance(vector, Mapping) else vector
         what = iv.add_vector(own, strength)
         if positions is not None:
-            what = what.positions(*(positions if isinstance(positions, Iterable) else [positions]))
+            what = what.positions(*([positions] if is_number(positions) else positions))
         given.append((f"layers.{layer}.{site}", what))
     if not given:
         raise ValueError("no layers to steer")

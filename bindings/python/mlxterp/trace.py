@@ -33,7 +33,7 @@ _read = lib.mlxterp_trace_read
 def innermost(model: InterpretableModel) -> Trace | None:
     """The innermost running trace of a model."""
     for trace in reversed(_running.get()):
-        if trace.model is model:
+        if trace._model is model:
             return trace
     return None
 
@@ -58,13 +58,13 @@ class Activations(Mapping[str, Array]):
         return self._trace.read(name)
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and self._trace.model._is_site(name)
+        return isinstance(name, str) and self._trace._model._is_site(name)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._trace.model._module_names())
+        return iter(self._trace._model._module_names())
 
     def __len__(self) -> int:
-        return len(self._trace.model._module_names())
+        return len(self._trace._model._module_names())
 
     def __repr__(self) -> str:
         return f"<the outputs of {len(self)} modules>"
@@ -73,17 +73,17 @@ class Activations(Mapping[str, Array]):
 class Trace(Names, Handle):
     """A forward pass over a batch: built lazily, changed anywhere, read at any time, also after its block."""
 
-    __slots__ = ("model", "batch", "_written")
+    __slots__ = ("_model", "batch", "_written")
     _free = lib.mlxterp_trace_free
 
-    model: InterpretableModel
+    _model: InterpretableModel
     batch: Batch
     _written: list[tuple[str, Place | None]]
 
     def __init__(self, handle: int, model: InterpretableModel, batch: Batch) -> None:
         put = object.__setattr__
         put(self, "_handle", handle)
-        put(self, "model", model)
+        put(self, "_model", model)
         put(self, "batch", batch)
         #: Where each write was made: a strict trace's error points there.
         put(self, "_written", [])
@@ -113,10 +113,10 @@ class Trace(Names, Handle):
     # Names.
 
     def _tree(self) -> Node:
-        return self.model._tree()
+        return self._model._tree()
 
     def _model_of_names(self) -> InterpretableModel:
-        return self.model
+        return self._model
 
     def _trace_now(self, path: str) -> Trace:
         return self
@@ -230,9 +230,9 @@ class Trace(Names, Handle):
 
     def _place_of(self, site: str) -> Place | None:
         with contextlib.suppress(UnknownSiteError):
-            wanted = self.model.sites(site)[0].name
+            wanted = self._model.sites(site)[0].name
             for pattern, place in reversed(self._written):
-                if any(s.name == wanted for s in self.model.sites(pattern)):
+                if any(s.name == wanted for s in self._model.sites(pattern)):
                     return place
         return None
 
@@ -249,7 +249,7 @@ class Trace(Names, Handle):
     def _forked(self, door: Any, *arguments: Any) -> Trace:
         out, tokens = c_void_p(), c_void_p()
         check(door(self._handle, *arguments, byref(out)))
-        fork = Trace(out.value or 0, self.model, self.batch)
+        fork = Trace(out.value or 0, self._model, self.batch)
         check(lib.mlxterp_trace_batch(fork._handle, byref(tokens)))
         object.__setattr__(fork, "batch", Batch(tokens.value or 0))
         fork._written.extend(self._written)
@@ -264,7 +264,7 @@ class Trace(Names, Handle):
 
     def plan(self) -> list[Any]:
         """Shape and dtype of every site for this batch, without computing."""
-        return self.model.plan(self.batch)
+        return self._model.plan(self.batch)
 
     @property
     def tokens(self) -> list[list[int]]:
@@ -280,13 +280,13 @@ class Trace(Names, Handle):
     def __repr__(self) -> str:
         rows, width = len(self.batch), self.batch.width
         prompts = "1 prompt" if rows == 1 else f"{rows} prompts"
-        return f"<trace of {self.model.name} over {prompts} of up to {width} tokens, {len(self._written)} writes>"
+        return f"<trace of {self._model.name} over {prompts} of up to {width} tokens, {len(self._written)} writes>"
 
     def _repr_html_(self) -> str:
         lines = [[str(r), str(len(ids)), " ".join(map(str, ids[:64]))] for r, ids in enumerate(self.tokens)]
-        if self.model.has_tokenizer:
+        if self._model.has_tokenizer:
             for line, ids in zip(lines, self.tokens):
-                line[2] = "·".join(self.model.token_to_str(t) for t in ids[:64])
+                line[2] = "·".join(self._model.token_to_str(t) for t in ids[:64])
         writes = [[site, str(place or "")] for site, place in self._written]
         shown = _display.grid(["row", "tokens", "prompt"], lines)
         return shown + (_display.grid(["written", "where"], writes) if writes else "")

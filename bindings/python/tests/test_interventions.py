@@ -52,7 +52,7 @@ def test_selectors(tiny: InterpretableModel, plain: np.ndarray) -> None:
     assert np.argwhere(where_zero(iv.zero_out.positions(-1)).all(-1)).tolist() == [[0, 3]]
     assert np.argwhere(where_zero(iv.zero_out.positions(0, 2)).all(-1)).tolist() == [[0, 0], [0, 2]]
     assert np.argwhere(where_zero(iv.zero_out.positions([1])).all(-1)).tolist() == [[0, 1]]
-    assert np.argwhere(where_zero(iv.zero_out.neurons(range(3)))[0, 0]).ravel().tolist() == [0, 1, 2]
+    assert np.argwhere(where_zero(iv.zero_out.neurons(np.arange(3)))[0, 0]).ravel().tolist() == [0, 1, 2]
     batch = [PROMPT, PROMPT[:2]]
     assert np.argwhere(where_zero(iv.zero_out.rows(1), prompt=batch)[:, :2].all(-1)).tolist() == [[1, 0], [1, 1]]
     by_row = where_zero(iv.zero_out.positions([[0], [-1]]), prompt=batch).all(-1)

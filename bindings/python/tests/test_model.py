@@ -259,7 +259,9 @@ def test_activations_of_many_prompts(tiny: InterpretableModel, no_leak: None) ->
         solo = np.asarray(tiny.trace(prompt).read("layers.0.output"))[0, -1]
         np.testing.assert_allclose(one["layer_0"][row], solo, rtol=1e-4, atol=1e-4)
     np.testing.assert_array_equal(one[0], one["layers.0.output"])
-    several = get_activations(tiny, prompts, layers=1, positions=[0, -1])
+    counted = get_activations(tiny, prompts, layers=np.arange(2), positions=np.int64(-1))
+    np.testing.assert_array_equal(counted["layer_0"], one["layer_0"])
+    several = get_activations(tiny, prompts, layers=1, positions=np.array([0, -1]))
     assert several["layer_1"].shape == (3, 2, 24)
     everything = get_activations(tiny, prompts, positions=None, sites=("attn", "mlp.act"))
     assert list(everything) == [f"layers.{i}.{s}" for i in range(2) for s in ("attn", "mlp.act")]

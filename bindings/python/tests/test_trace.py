@@ -42,6 +42,8 @@ def test_every_way_of_naming_a_site_is_the_same_value(tiny: InterpretableModel) 
         np.testing.assert_array_equal(tiny.layers[0].resid_pre, tiny.embed.output)
     np.testing.assert_array_equal(trace.output, plain(tiny))
     np.testing.assert_array_equal(trace.layers[1].attn.output, one)  # after the block
+    with tiny.trace([7]):
+        np.testing.assert_array_equal(trace.model.layers[1].self_attn.output, one)  # and in another's
 
 
 def test_names_can_be_explored(tiny: InterpretableModel) -> None:
