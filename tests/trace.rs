@@ -60,7 +60,7 @@ fn a_late_read_replays_with_the_same_edits() {
     let trace = model.trace_with(ids(), &options).unwrap();
     trace.output().unwrap().eval().unwrap();
     kept.output().unwrap().eval().unwrap();
-    for name in ["layers.0.attn", "layers.1.mlp", "layers.2.mlp.act", "layers.1.attn.pattern"] {
+    for name in ["layers.0.attn", "layers.1.mlp", "layers.1.mlp.act", "layers.1.attn.pattern"] {
         assert!(bits(&trace.get(name).unwrap()) == bits(&kept.get(name).unwrap()), "{name}");
     }
 }
@@ -76,9 +76,9 @@ fn a_custom_intervention_runs_once_even_when_replayed() {
         counted.fetch_add(1, Ordering::SeqCst);
         t::add(v, v).map(Some)
     });
-    let trace = model.trace_with(ids(), &TraceOptions::default().with("layers.1.attn", double)).unwrap();
+    let trace = model.trace_with(ids(), &TraceOptions::default().with("layers.0.attn", double)).unwrap();
     trace.output().unwrap().eval().unwrap();
-    trace.get("layers.2.mlp").unwrap().eval().unwrap();
+    trace.get("layers.1.mlp").unwrap().eval().unwrap();
     trace.get("layers.0.mlp").unwrap().eval().unwrap();
     trace.receipts().unwrap();
     assert_eq!(calls.load(Ordering::SeqCst), 1);
@@ -89,10 +89,10 @@ fn a_write_behind_a_value_that_was_read_is_stale() {
     let model = model();
     let trace = model.trace(ids()).unwrap();
     let value = trace.get("layers.0.attn.output").unwrap();
-    trace.get("layers.2.output").unwrap();
+    trace.get("layers.1.output").unwrap();
     let error = trace.set("layers.0.attn.output", &value).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::StaleWrite);
-    assert!(error.message().contains("layers.0.attn") && error.message().contains("layers.2"), "{error}");
+    assert!(error.message().contains("layers.0.attn") && error.message().contains("layers.1"), "{error}");
     // In a fork anything may be written, and the first trace does not notice.
     let before = bits(&trace.output().unwrap());
     let fork = trace.fork().unwrap();
@@ -172,7 +172,7 @@ fn unknown_names_are_errors_before_anything_runs() {
         assert_eq!(error.kind(), ErrorKind::UnknownSite, "{name}: {error}");
     }
     let error = model.trace(ids()).unwrap().get("layers.99.mlp").unwrap_err();
-    assert!(error.message().contains("layers.2.mlp") && error.message().contains("3 layers"), "{error}");
+    assert!(error.message().contains("layers.1.mlp") && error.message().contains("2 layers"), "{error}");
 }
 
 #[test]
@@ -249,11 +249,11 @@ fn strict_refuses_writes_without_effect() {
     let strict = TraceOptions { strict: true, ..TraceOptions::default() };
     let trace = model.trace_with(ids(), &strict.clone().with("layers.0.mlp", Intervention::scale(1.0))).unwrap();
     assert_eq!(trace.finish().unwrap_err().kind(), ErrorKind::Strict);
-    let trace = model.trace_with(ids(), &strict.clone().with("layers.2.mlp", Intervention::zero_out())).unwrap();
-    trace.get("layers.1.output").unwrap();
+    let trace = model.trace_with(ids(), &strict.clone().with("layers.1.mlp", Intervention::zero_out())).unwrap();
+    trace.get("layers.0.output").unwrap();
     let error = trace.finish().unwrap_err();
     assert!(error.message().contains("reached nothing"), "{error}");
-    let trace = model.trace_with(ids(), &strict.with("layers.2.mlp", Intervention::zero_out())).unwrap();
+    let trace = model.trace_with(ids(), &strict.with("layers.1.mlp", Intervention::zero_out())).unwrap();
     trace.output().unwrap();
     trace.finish().unwrap();
 }
