@@ -189,7 +189,8 @@ typedef struct mlxterp_model mlxterp_model;
 /// alive. Any thread may use it.
 typedef struct mlxterp_trace mlxterp_trace;
 
-/// How far a load has come: `stage` is "download" or "load", `done` and `total` count bytes. Return non-zero to cancel.
+/// How far a load has come: `stage` is "download" or "load", `done` and `total` count bytes. Return non-zero
+/// to cancel: the load ends with MLXTERP_STATUS_CALLBACK.
 typedef int32_t (*mlxterp_progress_fn)(void *user, const char *stage, uint64_t done, uint64_t total);
 
 /// Options of mlxterp_model_load. Begin with mlxterp_model_options_init.

@@ -1,0 +1,223 @@
+//! Which status and which words a mistake gets.
+
+use std::ffi::CStr;
+use std::ptr::{null, null_mut};
+
+use mlxterp::ffi::mlxterp_status::*;
+use mlxterp::ffi::*;
+
+use crate::Scene;
+use crate::case::{floats, made, message, model_path, ok, tokens};
+
+const F32: u32 = mlxterp_dtype::MLXTERP_DTYPE_FLOAT32 as u32;
+
+#[track_caller]
+fn fails(status: mlxterp_status, wanted: mlxterp_status, words: &[&str]) {
+    assert_eq!(status, wanted, "{}", message());
+    for word in words {
+        assert!(message().contains(word), "no '{word}' in: {}", message());
+    }
+}
+
+#[test]
+fn a_struct_of_another_size_is_refused() {
+    let scene = Scene::new();
+    let batch = tokens(scene.model, &[3]);
+    let path = model_path();
+    for size in [0, size_of::<mlxterp_trace_options>() - 8, size_of::<mlxterp_trace_options>() + 8, usize::MAX] {
+        let mut options = std::mem::MaybeUninit::uninit();
+        ok(unsafe { mlxterp_trace_options_init(options.as_mut_ptr()) });
+        let mut options = unsafe { options.assume_init() };
+        options.struct_size = size;
+        let mut out = null_mut();
+        let status = unsafe { mlxterp_trace_start(scene.model, batch, &options, &mut out) };
+        fails(status, MLXTERP_STATUS_INVALID_ARGUMENT, &[&size.to_string(), "mlxterp_trace_options_init"]);
+    }
+    for size in [0, size_of::<mlxterp_model_options>() - 8, size_of::<mlxterp_model_options>() + 8, usize::MAX] {
+        let mut options = std::mem::MaybeUninit::uninit();
+        ok(unsafe { mlxterp_model_options_init(options.as_mut_ptr()) });
+        let mut options = unsafe { options.assume_init() };
+        options.struct_size = size;
+        let mut out = null_mut();
+        let status = unsafe { mlxterp_model_load(path.as_ptr(), &options, &mut out) };
+        fails(status, MLXTERP_STATUS_INVALID_ARGUMENT, &[&size.to_string(), "mlxterp_model_options_init"]);
+    }
+    unsafe { mlxterp_batch_free(batch) };
+    fails(unsafe { mlxterp_trace_options_init(null_mut()) }, MLXTERP_STATUS_INVALID_ARGUMENT, &["NULL"]);
+    fails(unsafe { mlxterp_model_options_init(null_mut()) }, MLXTERP_STATUS_INVALID_ARGUMENT, &["NULL"]);
+}
+
+#[test]
+fn numbers_without_meaning_are_refused() {
+    let scene = Scene::new();
+    let array = floats(&[1.0, 2.0]);
+    let trace = scene.trace();
+    let scale = made(|out| unsafe { mlxterp_intervention_scale(2.0, out) });
+    let mut out = null_mut();
+    let mut changed = null_mut();
+    let strange = mlxterp_index { kind: 9, reserved: 0, start: 0, stop: 0, step: 1 };
+    let ellipsis = mlxterp_index { kind: 2, ..strange };
+    let outside = mlxterp_index { kind: 1, start: 2, ..strange };
+    unsafe {
+        let refusals: Vec<(mlxterp_status, &str)> = vec![
+            (mlxterp_array_unary(99, array, &mut out), "99"),
+            (mlxterp_array_binary(99, array, array, &mut out), "99"),
+            (mlxterp_array_reduce(99, array, 0, false, &mut out), "99"),
+            (mlxterp_array_cast(array, 99, &mut out), "99"),
+            (mlxterp_array_reduce(0, array, 1, false, &mut out), "axis 1"),
+            (mlxterp_array_softmax(array, -2, &mut out), "axis -2"),
+            (mlxterp_array_index(array, &strange, 1, &mut out), "9"),
+            (mlxterp_array_index(array, [ellipsis, ellipsis].as_ptr(), 2, &mut out), "ellipsis"),
+            (mlxterp_array_topk(array, 3, &mut out), "top 3"),
+            (mlxterp_array_topk(array, 0, &mut out), "top 0"),
+            (mlxterp_array_full([-1].as_ptr(), 1, 0.0, F32, &mut out), "negative"),
+            (mlxterp_array_concatenate(null(), 0, 0, &mut out), "nothing"),
+            (mlxterp_array_reshape(array, null(), 1, &mut out), "NULL"),
+            (mlxterp_array_eval_all([array.cast_const()].as_ptr(), usize::MAX), "elements"),
+            (mlxterp_array_from_data([0f32].as_ptr().cast(), [i64::MAX, i64::MAX].as_ptr(), 2, F32, &mut out), "large"),
+            (mlxterp_intervention_select(scale, c"columns".as_ptr(), &0, 1, &mut changed), "columns"),
+            (mlxterp_intervention_clamp(f64::NAN, 1.0, &mut changed), "NaN"),
+        ];
+        // The messages of all but the last are gone by now, so each is asked for again on its own.
+        for (status, _) in &refusals {
+            assert_eq!(*status, MLXTERP_STATUS_INVALID_ARGUMENT);
+        }
+        fails(mlxterp_array_unary(99, array, &mut out), MLXTERP_STATUS_INVALID_ARGUMENT, &["99"]);
+        fails(mlxterp_array_softmax(array, -2, &mut out), MLXTERP_STATUS_INVALID_ARGUMENT, &["axis -2", "[2]"]);
+        assert_ne!(mlxterp_array_index(array, &outside, 1, &mut out), MLXTERP_STATUS_OK);
+        assert!(out.is_null() && changed.is_null());
+        mlxterp_array_free(array);
+        mlxterp_trace_free(trace);
+        mlxterp_intervention_free(scale);
+    }
+}
+
+#[test]
+fn a_mistake_in_a_name_is_answered_with_the_nearest() {
+    let scene = Scene::new();
+    let trace = scene.trace();
+    let mut out = null_mut();
+    let status = unsafe { mlxterp_trace_read(trace, c"layers.99.mlp".as_ptr(), &mut out) };
+    fails(status, MLXTERP_STATUS_UNKNOWN_SITE, &["'layers.99.mlp'", "2 layers", "did you mean", "layers.1.mlp"]);
+    unsafe { mlxterp_trace_free(trace) };
+}
+
+#[test]
+fn data_before_eval_is_an_error() {
+    let scene = Scene::new();
+    let trace = scene.trace();
+    let value = made(|out| unsafe { mlxterp_trace_read(trace, c"layers.0.mlp".as_ptr(), out) });
+    let mut data = 1 as *const std::ffi::c_void;
+    unsafe {
+        assert!(!mlxterp_array_is_evaluated(value));
+        assert!(mlxterp_array_strides(value).is_null());
+        assert_eq!(std::slice::from_raw_parts(mlxterp_array_shape(value), 3), [1, 4, 24]);
+        assert_eq!((mlxterp_array_ndim(value), mlxterp_array_byte_size(value)), (3, 4 * 24 * 4));
+        fails(mlxterp_array_data(value, &mut data), MLXTERP_STATUS_NOT_EVALUATED, &["evaluate"]);
+        assert!(data.is_null());
+        assert!(!mlxterp_array_is_evaluated(value), "looking at an array computed it");
+        ok(mlxterp_array_eval(value));
+        ok(mlxterp_array_data(value, &mut data));
+        assert_eq!(std::slice::from_raw_parts(mlxterp_array_strides(value), 3)[1..], [24, 1]);
+        mlxterp_array_free(value);
+        mlxterp_trace_free(trace);
+    }
+}
+
+#[test]
+fn writes_that_cannot_be_are_told_apart() {
+    let scene = Scene::new();
+    let trace = scene.trace();
+    let wide = floats(&[1.0; 23]);
+    let narrow = floats(&[1.0]);
+    unsafe {
+        let first = c"layers.0.mlp".as_ptr();
+        fails(mlxterp_trace_write(trace, first, wide), MLXTERP_STATUS_SHAPE, &["23", "24"]);
+        let late = made(|out| mlxterp_trace_read(trace, c"output".as_ptr(), out));
+        fails(mlxterp_trace_write(trace, first, narrow), MLXTERP_STATUS_STALE_WRITE, &["layers.0.mlp"]);
+        for array in [wide, narrow, late] {
+            mlxterp_array_free(array);
+        }
+        mlxterp_trace_free(trace);
+    }
+}
+
+#[test]
+fn a_strict_trace_refuses_a_change_without_effect() {
+    let scene = Scene::new();
+    let batch = tokens(scene.model, &[3, 7]);
+    let same = made(|out| unsafe { mlxterp_intervention_scale(1.0, out) });
+    let patterns = [c"layers.0.mlp".as_ptr()];
+    let interventions = [same.cast_const()];
+    let mut options = std::mem::MaybeUninit::uninit();
+    ok(unsafe { mlxterp_trace_options_init(options.as_mut_ptr()) });
+    let mut options = unsafe { options.assume_init() };
+    options.patterns = patterns.as_ptr();
+    options.interventions = interventions.as_ptr();
+    options.intervention_count = 1;
+    options.strict = 1;
+    unsafe {
+        let trace = made(|out| mlxterp_trace_start(scene.model, batch, &options, out));
+        let output = made(|out| mlxterp_trace_read(trace, c"output".as_ptr(), out));
+        ok(mlxterp_array_eval(output));
+        fails(mlxterp_trace_finish(trace), MLXTERP_STATUS_STRICT, &["layers.0.mlp"]);
+        mlxterp_array_free(output);
+        mlxterp_trace_free(trace);
+        mlxterp_intervention_free(same);
+        mlxterp_batch_free(batch);
+    }
+}
+
+#[test]
+fn batches_that_cannot_be_are_refused() {
+    let scene = Scene::new();
+    let mut out = null_mut();
+    let from = |ids: &[u32], lengths: &[usize], out: *mut *mut mlxterp_batch| unsafe {
+        mlxterp_batch_from_tokens(scene.model, ids.as_ptr(), lengths.as_ptr(), lengths.len(), out)
+    };
+    fails(from(&[3, 64], &[2], &mut out), MLXTERP_STATUS_INVALID_ARGUMENT, &["64"]);
+    fails(from(&[], &[], &mut out), MLXTERP_STATUS_INVALID_ARGUMENT, &[]);
+    fails(from(&[3], &[1, 0], &mut out), MLXTERP_STATUS_INVALID_ARGUMENT, &[]);
+    fails(from(&[3; 129], &[129], &mut out), MLXTERP_STATUS_INVALID_ARGUMENT, &["129", "128"]);
+    fails(from(&[3], &[usize::MAX, 2], &mut out), MLXTERP_STATUS_INVALID_ARGUMENT, &["memory"]);
+    assert!(out.is_null());
+}
+
+#[test]
+fn a_missing_model_is_not_found() {
+    let _scene = Scene::new();
+    let mut out = null_mut();
+    let status = unsafe { mlxterp_model_load(c"/nowhere/model.gguf".as_ptr(), null(), &mut out) };
+    fails(status, MLXTERP_STATUS_NOT_FOUND, &["/nowhere/model.gguf"]);
+}
+
+#[test]
+fn getters_answer_nothing_for_what_is_no_handle() {
+    let scene = Scene::new();
+    let wrong = scene.model.cast::<mlxterp_array>();
+    unsafe {
+        assert_eq!((mlxterp_array_ndim(null()), mlxterp_array_size(wrong)), (0, 0));
+        assert!(mlxterp_array_shape(wrong).is_null() && mlxterp_array_retain(null()).is_null());
+        assert!(!mlxterp_array_is_evaluated(null()) && !mlxterp_array_is_shared(wrong, null()));
+        assert_eq!((mlxterp_model_num_layers(null()), mlxterp_model_num_layers(scene.model)), (0, 2));
+        assert!(mlxterp_batch_lengths(null()).is_null() && mlxterp_trace_retain(null()).is_null());
+    }
+}
+
+#[test]
+fn text_goes_both_ways() {
+    let scene = Scene::new();
+    let mut ids = [u32::MAX; 4];
+    let mut count = 0;
+    unsafe {
+        ok(mlxterp_model_encode(scene.model, c"!#".as_ptr(), true, null_mut(), 0, &mut count));
+        assert_eq!(count, 2);
+        ok(mlxterp_model_encode(scene.model, c"!#".as_ptr(), true, ids.as_mut_ptr(), 1, &mut count));
+        assert_eq!((count, ids), (2, [3, u32::MAX, u32::MAX, u32::MAX]));
+        ok(mlxterp_model_encode(scene.model, c"!#".as_ptr(), true, ids.as_mut_ptr(), 4, &mut count));
+        assert_eq!((count, ids), (2, [3, 5, u32::MAX, u32::MAX]));
+        let text = made(|out| mlxterp_model_decode(scene.model, ids.as_ptr(), 2, true, out));
+        assert_eq!(CStr::from_ptr(text), c"!#");
+        mlxterp_string_free(text);
+    }
+}
