@@ -53,7 +53,8 @@ fn main() -> Result<()> {
         Task::Demo => {
             setup::run(None)?;
             model::fetch()?;
-            shell::run(shell::cargo().args(["run", "--release", "--bin", "mlxterp", "--", "demo"]))
+            // The development profile: what `cargo xtask test` builds too, and the work is MLX's either way.
+            shell::run(shell::cargo().args(["run", "--quiet", "--bin", "mlxterp", "--", "demo"]))
         }
         Task::Test { only, skip } => check::run(&only, &skip),
         Task::FetchModel => {
