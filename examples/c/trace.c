@@ -155,7 +155,7 @@ int main(int argc, char **argv) {
     last = at_last_position(residual);
     check(mlxterp_array_binary(MLXTERP_BINARY_SUBTRACT, last, mean, &direction));
     mlxterp_intervention *steer;
-    check(mlxterp_intervention_add_vector(direction, -2.0, &steer));
+    check(mlxterp_intervention_add_vector(direction, -1.0, &steer));
     const char *patterns[] = {pattern};
     const mlxterp_intervention *interventions[] = {steer};
     mlxterp_trace_options options;

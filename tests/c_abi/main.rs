@@ -2,6 +2,8 @@
 #![allow(unsafe_code)]
 
 mod arguments;
+#[path = "../support/c_build.rs"]
+mod build;
 mod callbacks;
 mod case;
 #[path = "../support/c_doors.rs"]
@@ -51,4 +53,12 @@ impl Drop for Scene {
             assert_eq!(mlxterp_live_handles(), self.before, "handles were left behind");
         }
     }
+}
+
+#[test]
+fn valgrind_finds_no_error_and_no_leak_in_any_of_this() {
+    let Some(mut valgrind) = build::valgrind() else { return };
+    let this = std::env::current_exe().unwrap();
+    let output = build::succeed(valgrind.arg(this).args(["--test-threads=1", "--skip", "valgrind_finds_no_error"]));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("test result: ok."));
 }

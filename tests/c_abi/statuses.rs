@@ -58,32 +58,28 @@ fn numbers_without_meaning_are_refused() {
     let strange = mlxterp_index { kind: 9, reserved: 0, start: 0, stop: 0, step: 1 };
     let ellipsis = mlxterp_index { kind: 2, ..strange };
     let outside = mlxterp_index { kind: 1, start: 2, ..strange };
+    let refused = |status, word| fails(status, MLXTERP_STATUS_INVALID_ARGUMENT, &[word]);
     unsafe {
-        let refusals: Vec<(mlxterp_status, &str)> = vec![
-            (mlxterp_array_unary(99, array, &mut out), "99"),
-            (mlxterp_array_binary(99, array, array, &mut out), "99"),
-            (mlxterp_array_reduce(99, array, 0, false, &mut out), "99"),
-            (mlxterp_array_cast(array, 99, &mut out), "99"),
-            (mlxterp_array_reduce(0, array, 1, false, &mut out), "axis 1"),
-            (mlxterp_array_softmax(array, -2, &mut out), "axis -2"),
-            (mlxterp_array_index(array, &strange, 1, &mut out), "9"),
-            (mlxterp_array_index(array, [ellipsis, ellipsis].as_ptr(), 2, &mut out), "ellipsis"),
-            (mlxterp_array_topk(array, 3, &mut out), "top 3"),
-            (mlxterp_array_topk(array, 0, &mut out), "top 0"),
-            (mlxterp_array_full([-1].as_ptr(), 1, 0.0, F32, &mut out), "negative"),
-            (mlxterp_array_concatenate(null(), 0, 0, &mut out), "nothing"),
-            (mlxterp_array_reshape(array, null(), 1, &mut out), "NULL"),
-            (mlxterp_array_eval_all([array.cast_const()].as_ptr(), usize::MAX), "elements"),
-            (mlxterp_array_from_data([0f32].as_ptr().cast(), [i64::MAX, i64::MAX].as_ptr(), 2, F32, &mut out), "large"),
-            (mlxterp_intervention_select(scale, c"columns".as_ptr(), &0, 1, &mut changed), "columns"),
-            (mlxterp_intervention_clamp(f64::NAN, 1.0, &mut changed), "NaN"),
-        ];
-        // The messages of all but the last are gone by now, so each is asked for again on its own.
-        for (status, _) in &refusals {
-            assert_eq!(*status, MLXTERP_STATUS_INVALID_ARGUMENT);
-        }
-        fails(mlxterp_array_unary(99, array, &mut out), MLXTERP_STATUS_INVALID_ARGUMENT, &["99"]);
-        fails(mlxterp_array_softmax(array, -2, &mut out), MLXTERP_STATUS_INVALID_ARGUMENT, &["axis -2", "[2]"]);
+        refused(mlxterp_array_unary(99, array, &mut out), "99");
+        refused(mlxterp_array_binary(99, array, array, &mut out), "99");
+        refused(mlxterp_array_reduce(99, array, 0, false, &mut out), "99");
+        refused(mlxterp_array_cast(array, 99, &mut out), "99");
+        refused(mlxterp_array_reduce(0, array, 1, false, &mut out), "axis 1");
+        refused(mlxterp_array_softmax(array, -2, &mut out), "axis -2");
+        refused(mlxterp_array_index(array, &strange, 1, &mut out), "9");
+        refused(mlxterp_array_index(array, [ellipsis, ellipsis].as_ptr(), 2, &mut out), "ellipsis");
+        refused(mlxterp_array_topk(array, 3, &mut out), "top 3");
+        refused(mlxterp_array_topk(array, 0, &mut out), "top 0");
+        refused(mlxterp_array_full([-1].as_ptr(), 1, 0.0, F32, &mut out), "negative");
+        refused(mlxterp_array_concatenate(null(), 0, 0, &mut out), "nothing");
+        refused(mlxterp_array_reshape(array, null(), 1, &mut out), "NULL");
+        refused(mlxterp_array_eval_all([array.cast_const()].as_ptr(), usize::MAX), "elements");
+        refused(
+            mlxterp_array_from_data([0f32].as_ptr().cast(), [i64::MAX, i64::MAX].as_ptr(), 2, F32, &mut out),
+            "large",
+        );
+        refused(mlxterp_intervention_select(scale, c"columns".as_ptr(), &0, 1, &mut changed), "columns");
+        refused(mlxterp_intervention_clamp(f64::NAN, 1.0, &mut changed), "NaN");
         assert_ne!(mlxterp_array_index(array, &outside, 1, &mut out), MLXTERP_STATUS_OK);
         assert!(out.is_null() && changed.is_null());
         mlxterp_array_free(array);

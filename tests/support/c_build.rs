@@ -1,4 +1,5 @@
 //! Compiles and runs C programs against the shared library of this build.
+#![allow(dead_code)]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -47,4 +48,29 @@ pub fn compile(source: &Path, folder: &Path) -> PathBuf {
     }
     succeed(&mut cc);
     program
+}
+
+/// Valgrind, told to fail on any error and on any definite leak. None, with the reason printed, where it is missing.
+pub fn valgrind() -> Option<Command> {
+    if !present("valgrind") {
+        assert!(std::env::var_os("CI").is_none(), "valgrind is missing: apt-get install valgrind");
+        println!("not checked: valgrind is not installed (apt-get install valgrind)");
+        return None;
+    }
+    let mut command = Command::new("valgrind");
+    command.args(["--quiet", "--leak-check=full", "--error-exitcode=99"]);
+    command.args(["--errors-for-leak-kinds=definite", "--show-leak-kinds=definite"]);
+    command.env("LD_PRELOAD", plain_blas());
+    Some(command)
+}
+
+/// The reference BLAS of the MLX wheel: MKL's code for the newest processors stops valgrind.
+fn plain_blas() -> String {
+    let folder = root().join("target/mlx/blas/reference");
+    let files = std::fs::read_dir(&folder).into_iter().flatten().map(|e| e.unwrap().path());
+    let wanted = files.filter(|p| {
+        let name = p.file_name().unwrap().to_string_lossy();
+        name.starts_with("libblas") || name.starts_with("liblapack")
+    });
+    wanted.map(|p| p.display().to_string()).collect::<Vec<_>>().join(":")
 }
