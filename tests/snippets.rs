@@ -112,19 +112,26 @@ fn every_fence_has_a_language_that_is_dealt_with() {
     }
 }
 
+/// What cargo would tell rustc or rustdoc. Cargo itself is not asked: with a test's environment variables it would build
+/// some crates anew, under the feet of the other tests.
+fn with_the_library(compiler: &mut Command) {
+    compiler
+        .args(["--edition", "2024", "--extern"])
+        .arg(format!("mlxterp={}", deps().join("libmlxterp.rlib").display()));
+    compiler.arg("-L").arg(format!("dependency={}", deps().display()));
+    for folder in [mlx(), root().join("target/mlx/mlxc")] {
+        compiler.arg("-L").arg(format!("native={}", folder.display()));
+    }
+    compiler.arg("-C").arg(format!("link-arg=-Wl,-rpath,{}", mlx().display()));
+}
+
 #[test]
 fn rust_snippets_run() {
     require_model();
     for (page, _) in by_page("rust") {
-        // As rustdoc runs the examples of a crate, with what cargo would tell it.
         let mut rustdoc = Command::new(std::env::var_os("RUSTDOC").unwrap_or_else(|| "rustdoc".into()));
-        rustdoc.args(["--test", "--edition", "2024"]).arg(&page).arg("--test-run-directory").arg(root());
-        rustdoc.arg("--extern").arg(format!("mlxterp={}", deps().join("libmlxterp.rlib").display()));
-        rustdoc.arg("-L").arg(format!("dependency={}", deps().display()));
-        for folder in [mlx(), root().join("target/mlx/mlxc")] {
-            rustdoc.arg("-L").arg(format!("native={}", folder.display()));
-        }
-        rustdoc.arg("-C").arg(format!("link-arg=-Wl,-rpath,{}", mlx().display()));
+        rustdoc.arg("--test").arg(&page).arg("--test-run-directory").arg(root());
+        with_the_library(&mut rustdoc);
         run(&mut rustdoc, &page.display().to_string());
     }
 }
@@ -178,8 +185,13 @@ fn python() -> PathBuf {
 #[test]
 fn examples_run() {
     require_model();
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    run(cargo.args(["run", "--quiet", "--offline", "--example", "quickstart"]), "examples/rust/quickstart.rs");
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("quickstart");
+    let mut rustc = Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
+    rustc.arg("examples/rust/quickstart.rs").arg("-o").arg(&program);
+    with_the_library(&mut rustc);
+    run(&mut rustc, "examples/rust/quickstart.rs");
+    run(&mut Command::new(program), "examples/rust/quickstart.rs");
     let mut python = Command::new(python());
     python.arg("examples/python/quickstart.py").env("PYTHONPATH", root().join("bindings/python"));
     python.env("MLXTERP_LIBRARY", c_build::library());
