@@ -2,7 +2,6 @@
 //! fence means is in docs/contributing.md; the C examples are run by c_programs.rs.
 
 #[path = "support/c_build.rs"]
-#[allow(dead_code)]
 mod c_build;
 
 use std::path::{Path, PathBuf};

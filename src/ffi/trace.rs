@@ -154,7 +154,10 @@ pub unsafe extern "C" fn mlxterp_trace_intervene(
 
 /// A second continuation that shares everything built so far. In it anything may be written.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn mlxterp_trace_fork(trace: *const mlxterp_trace, out_trace: *mut *mut mlxterp_trace) -> mlxterp_status {
+pub unsafe extern "C" fn mlxterp_trace_fork(
+    trace: *const mlxterp_trace,
+    out_trace: *mut *mut mlxterp_trace,
+) -> mlxterp_status {
     hand_out_trace(out_trace, || borrow(trace)?.0.fork())
 }
 
@@ -185,7 +188,10 @@ pub unsafe extern "C" fn mlxterp_trace_receipts_json(
 
 /// The tokens of the trace, as a batch handle of the caller's.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn mlxterp_trace_batch(trace: *const mlxterp_trace, out_batch: *mut *mut mlxterp_batch) -> mlxterp_status {
+pub unsafe extern "C" fn mlxterp_trace_batch(
+    trace: *const mlxterp_trace,
+    out_batch: *mut *mut mlxterp_batch,
+) -> mlxterp_status {
     door(|| {
         let out = output(out_batch, std::ptr::null_mut(), "out_batch")?;
         *out = give(mlxterp_batch((*borrow(trace)?.0.batch()?).clone()));

@@ -48,8 +48,7 @@ fn read_description(name: &str) -> Result<String> {
     if !std::path::Path::new(name).is_file() {
         return Ok(name.to_owned());
     }
-    std::fs::read_to_string(name)
-        .map_err(|e| mlxterp::Error::new(mlxterp::ErrorKind::Io, format!("{name}: {e}")))
+    std::fs::read_to_string(name).map_err(|e| mlxterp::Error::new(mlxterp::ErrorKind::Io, format!("{name}: {e}")))
 }
 
 /// Loads under a progress bar.

@@ -112,7 +112,9 @@ pub fn sites(model: &Model, pattern: Option<&str>, prompt: Option<&str>, json: b
     if json {
         let one = |id: &usize| match &planned {
             Some(plan) => serde_json::json!(plan[*id]),
-            None => serde_json::json!({ "name": model.sites().path(*id), "standard": model.sites().standard_name(*id) }),
+            None => {
+                serde_json::json!({ "name": model.sites().path(*id), "standard": model.sites().standard_name(*id) })
+            }
         };
         return print_json(&chosen.iter().map(one).collect::<Vec<_>>());
     }

@@ -1,8 +1,8 @@
 //! Doing it: lazily, keeping the site's dtype and shape.
 
+use super::Intervention;
 use super::kind::{Event, Kind};
 use super::selector::axes;
-use super::Intervention;
 use crate::core::arch::tape::Layout;
 use crate::core::tensor::{self as t, Array, Dtype};
 use crate::core::trace::{Batch, fit};
@@ -50,9 +50,7 @@ impl Intervention {
                 let noise = t::cast(&noise_like(old, *seed, scene)?, old.dtype())?;
                 t::add(old, &t::mul(&noise, &t::weak(*std, old)?)?)
             }
-            Kind::Compose { parts } => {
-                parts.iter().try_fold(old.clone(), |value, part| part.apply(&value, scene))
-            }
+            Kind::Compose { parts } => parts.iter().try_fold(old.clone(), |value, part| part.apply(&value, scene)),
             Kind::Custom(custom) => {
                 let event = Event { site: scene.site, step: 0, lengths: scene.batch.lengths() };
                 match custom.call(&event, old)? {

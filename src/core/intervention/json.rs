@@ -4,9 +4,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::Intervention;
 use super::kind::Kind;
 use super::selector::{Positions, Selector};
-use super::Intervention;
 use crate::error::{Result, err};
 
 /// The JSON form: the kind's fields and the selector's side by side.

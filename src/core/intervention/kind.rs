@@ -170,7 +170,9 @@ impl Kind {
     pub(super) fn check(&self) -> Result<()> {
         match self {
             Kind::Scale { factor } if !factor.is_finite() => bail!(InvalidArgument, "scale by {factor}"),
-            Kind::Clamp { low: None, high: None } => bail!(InvalidArgument, "clamp without bounds: give low, high or both"),
+            Kind::Clamp { low: None, high: None } => {
+                bail!(InvalidArgument, "clamp without bounds: give low, high or both")
+            }
             Kind::Clamp { low: Some(l), high: Some(h) } if l > h => {
                 bail!(InvalidArgument, "clamp from {l} to {h}: low must not be above high")
             }

@@ -63,7 +63,10 @@ impl Selector {
     /// The mask over a site of this shape: true where the selector points, broadcast over what it does not restrict.
     pub(super) fn mask(&self, site: &str, layout: Layout, shape: &[i32], batch: &Batch) -> Result<Array> {
         let Some(axes) = axes(layout).filter(|a| a.position < shape.len()) else {
-            bail!(InvalidArgument, "'{site}' has shape {shape:?}, whose axes have no names: select nothing, or slice it yourself");
+            bail!(
+                InvalidArgument,
+                "'{site}' has shape {shape:?}, whose axes have no names: select nothing, or slice it yourself"
+            );
         };
         let mut parts = Vec::new();
         let size = |axis: usize| shape[axis] as usize;
@@ -75,7 +78,10 @@ impl Selector {
         }
         if let Some(heads) = &self.heads {
             let Some(axis) = axes.head else {
-                bail!(InvalidArgument, "'{site}' has no head axis (shape {shape:?}): select heads at attn.q, k, v, z, scores, pattern or result");
+                bail!(
+                    InvalidArgument,
+                    "'{site}' has no head axis (shape {shape:?}): select heads at attn.q, k, v, z, scores, pattern or result"
+                );
             };
             parts.push(along(axis, shape.len(), &marks(heads, size(axis), site, "head")?)?);
         }
@@ -114,7 +120,8 @@ impl Selector {
         let mut marked = vec![false; batch.len() * width];
         for (row, list) in lists.iter().enumerate().filter(|(row, _)| chosen(*row)) {
             let own = batch.lengths()[row];
-            for (p, m) in marks(list, own, site, &format!("position (row {row} has {own} tokens)"))?.iter().enumerate() {
+            for (p, m) in marks(list, own, site, &format!("position (row {row} has {own} tokens)"))?.iter().enumerate()
+            {
                 marked[row * width + p] |= m;
             }
         }

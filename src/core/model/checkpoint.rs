@@ -36,6 +36,20 @@ pub(super) struct Pieces {
     packed: BTreeMap<String, Quantization>,
 }
 
+/// What is to be loaded, and how.
+pub(super) struct Order<'a> {
+    pub program: &'a Program,
+    /// How each tensor comes from the checkpoint's.
+    pub plan: &'a BTreeMap<String, WeightExpr>,
+    /// The shape that makes.
+    pub shapes: &'a BTreeMap<String, Vec<usize>>,
+    pub config: &'a Value,
+    /// The dtype of floats.
+    pub dtype: Dtype,
+    /// Whether packed weights stay packed.
+    pub keep_packed: bool,
+}
+
 /// What a program's tensors became.
 pub(super) struct Loaded {
     pub tensors: Vec<Option<Array>>,
@@ -95,16 +109,8 @@ impl Pieces {
     }
 
     /// Loads what the program uses.
-    pub fn load(
-        &self,
-        program: &Program,
-        plan: &BTreeMap<String, WeightExpr>,
-        shapes: &BTreeMap<String, Vec<usize>>,
-        config: &Value,
-        dtype: Dtype,
-        keep_packed: bool,
-        progress: &mut Option<OnProgress<'_>>,
-    ) -> Result<Loaded> {
+    pub fn load(&self, order: &Order<'_>, progress: &mut Option<OnProgress<'_>>) -> Result<Loaded> {
+        let Order { program, plan, shapes, config, dtype, keep_packed } = *order;
         let n = program.tensors.len();
         let mut loaded = Loaded { tensors: vec![None; n], quantization: vec![None; n] };
         let total: u64 = self.by_name.values().map(|p| p.bytes() as u64).sum();
@@ -117,14 +123,14 @@ impl Pieces {
             }
         }
         // The largest first: the moment in which source and copy overlap then comes while little is held.
-        let mut order: Vec<usize> = (0..n).filter(|id| !later[*id]).collect();
+        let mut sequence: Vec<usize> = (0..n).filter(|id| !later[*id]).collect();
         let planned = |id: usize| {
             let name = &program.tensors[id];
             plan.get(name).ok_or_else(|| err!(NotFound, "the checkpoint has no tensor '{name}'"))
         };
         let size = |id: usize| shapes.get(&program.tensors[id]).map_or(0, |s| s.iter().product::<usize>());
-        order.sort_by_key(|id| std::cmp::Reverse(size(*id)));
-        for id in order {
+        sequence.sort_by_key(|id| std::cmp::Reverse(size(*id)));
+        for id in sequence {
             match modules.get(&(id as u32)) {
                 None => loaded.tensors[id] = Some(self.materialise(planned(id)?, Some(dtype))?),
                 Some(w) => {
@@ -134,7 +140,8 @@ impl Pieces {
                     let scales = part(w.scales.ok_or_else(|| err!(Corrupt, "{} has no scales", w.path))?)?;
                     let biases = w.biases.map(part).transpose()?;
                     // MLX works in the dtype of the scales; those of other modes are exponents, not numbers.
-                    let widened = |a: Array| if q.mode == "affine" { evaluated(tensor::cast(&a, dtype)?) } else { Ok(a) };
+                    let widened =
+                        |a: Array| if q.mode == "affine" { evaluated(tensor::cast(&a, dtype)?) } else { Ok(a) };
                     let (scales, biases) = (widened(scales)?, biases.map(widened).transpose()?);
                     if keep_packed {
                         loaded.tensors[id] = Some(weight);
@@ -149,7 +156,11 @@ impl Pieces {
                     }
                 }
             }
-            done += sources(planned(id)?).iter().filter_map(|s| self.by_name.get(*s)).map(|p| p.bytes() as u64).sum::<u64>();
+            done += sources(planned(id)?)
+                .iter()
+                .filter_map(|s| self.by_name.get(*s))
+                .map(|p| p.bytes() as u64)
+                .sum::<u64>();
             if let Some(tell) = progress
                 && !tell(LoadProgress { stage: "load", done: done.min(total), total })
             {
@@ -162,7 +173,8 @@ impl Pieces {
     /// The value of a weight expression, evaluated. Floats come out in `dtype` when one is given.
     fn materialise(&self, expr: &WeightExpr, dtype: Option<Dtype>) -> Result<Array> {
         if let WeightExpr::Raw(name) = expr {
-            let piece = self.by_name.get(name).ok_or_else(|| err!(NotFound, "the checkpoint has no tensor '{name}'"))?;
+            let piece =
+                self.by_name.get(name).ok_or_else(|| err!(NotFound, "the checkpoint has no tensor '{name}'"))?;
             return piece.read(name, dtype);
         }
         let lazy = evaluate(expr, &mut |name| self.materialise(&WeightExpr::Raw(name.to_owned()), None))?;

@@ -95,7 +95,13 @@ impl fmt::Display for Info {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{} ({}, description '{}')", self.name, self.model_type, self.description)?;
         let millions = self.parameters as f64 / 1e6;
-        writeln!(f, "  {millions:.1} M parameters, {:.1} MB in memory, computing in {} on {}", self.bytes as f64 / 1e6, self.dtype, self.backend)?;
+        writeln!(
+            f,
+            "  {millions:.1} M parameters, {:.1} MB in memory, computing in {} on {}",
+            self.bytes as f64 / 1e6,
+            self.dtype,
+            self.backend
+        )?;
         writeln!(
             f,
             "  {} layers, {} heads, hidden {}, vocabulary {}, {} sites",
@@ -107,7 +113,12 @@ impl fmt::Display for Info {
             let index = parts.iter().filter_map(|p| p.parse::<usize>().ok()).next_back();
             if index.is_some_and(|i| i > 0) {
                 if !skipped {
-                    writeln!(f, "{}… layers 1 to {} likewise", "  ".repeat(parts.len().min(3)), self.num_layers.saturating_sub(1))?;
+                    writeln!(
+                        f,
+                        "{}… layers 1 to {} likewise",
+                        "  ".repeat(parts.len().min(3)),
+                        self.num_layers.saturating_sub(1)
+                    )?;
                 }
                 skipped = true;
                 continue;

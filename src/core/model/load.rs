@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::checkpoint::Pieces;
+use super::checkpoint::{Order, Pieces};
 use super::{Inner, Model, Parameters};
 use crate::core::arch::{self, Description, library};
 use crate::core::hub::{self, HubOptions, ModelFiles};
@@ -70,7 +70,9 @@ impl Model {
         let plan = arch::plan_weights(&description, &config, &infos)?;
         let shapes = plan.iter().map(|(name, e)| Ok((name.clone(), e.shape(&infos)?))).collect::<Result<_>>()?;
         let program = arch::elaborate(&description, &config, &shapes)?;
-        let loaded = pieces.load(&program, &plan, &shapes, &config, dtype, packed, &mut progress)?;
+        let order =
+            Order { program: &program, plan: &plan, shapes: &shapes, config: &config, dtype, keep_packed: packed };
+        let loaded = pieces.load(&order, &mut progress)?;
         let parameters = Parameters::new(&program, loaded.tensors, loaded.quantization, dtype)?;
         Ok(Model(std::sync::Arc::new(Inner::new(source.to_owned(), config, program, parameters, tokenizer)?)))
     }
@@ -103,10 +105,16 @@ fn read_config(dir: &Path) -> Result<Value> {
 /// The description asked for, else the one for the config's `model_type`.
 fn describe(config: &Value, asked: Option<&str>) -> Result<std::sync::Arc<Description>> {
     match asked {
-        Some(text) if text.contains(char::is_whitespace) => Description::parse(text, "the given description").map(Into::into),
+        Some(text) if text.contains(char::is_whitespace) => {
+            Description::parse(text, "the given description").map(Into::into)
+        }
         Some(name) => match library::text(name) {
             Some(text) => Description::parse(text, name).map(Into::into),
-            None => bail!(NotFound, "no description '{name}': shipped are {}; or give a description's text", library::names().join(", ")),
+            None => bail!(
+                NotFound,
+                "no description '{name}': shipped are {}; or give a description's text",
+                library::names().join(", ")
+            ),
         },
         None => match config.get("model_type").and_then(Value::as_str) {
             Some(kind) => library::for_model_type(kind),

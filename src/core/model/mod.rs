@@ -137,7 +137,11 @@ impl Model {
     /// The tokenizer; an error when the checkpoint has none.
     pub fn tokenizer(&self) -> Result<&Tokenizer> {
         self.0.tokenizer.as_ref().ok_or_else(|| {
-            err!(NotFound, "'{}' has no tokenizer: give token ids, or put its tokenizer.json beside config.json", self.0.name)
+            err!(
+                NotFound,
+                "'{}' has no tokenizer: give token ids, or put its tokenizer.json beside config.json",
+                self.0.name
+            )
         })
     }
 
@@ -177,9 +181,8 @@ impl Model {
             Prompts::Tokens(rows) => rows,
             Prompts::Text(texts) => {
                 let tokenizer = self.tokenizer()?;
-                let encode = |(i, t): (usize, &String)| {
-                    tokenizer.encode_prompt(t).map_err(|e| e.context(format!("prompt {i}")))
-                };
+                let encode =
+                    |(i, t): (usize, &String)| tokenizer.encode_prompt(t).map_err(|e| e.context(format!("prompt {i}")));
                 texts.iter().enumerate().map(encode).collect::<Result<_>>()?
             }
         };

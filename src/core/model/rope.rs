@@ -27,9 +27,15 @@ pub struct Rotation {
 enum ByLength {
     Nothing,
     /// The base grows beyond `max` positions (dynamic NTK).
-    Dynamic { max: f64, factor: f64 },
+    Dynamic {
+        max: f64,
+        factor: f64,
+    },
     /// Other frequencies beyond `max` positions (LongRoPE).
-    Long { max: usize, freqs: Array },
+    Long {
+        max: usize,
+        freqs: Array,
+    },
 }
 
 impl Rotation {
@@ -134,7 +140,9 @@ fn number(s: &Value, key: &str) -> Result<f64> {
 fn number_or(s: &Value, key: &str, default: f64) -> Result<f64> {
     match s.get(key) {
         None | Some(Value::Null) => Ok(default),
-        Some(v) => v.as_f64().ok_or_else(|| err!(Config, "rope_scaling.{key} in config.json must be a number, found {v}")),
+        Some(v) => {
+            v.as_f64().ok_or_else(|| err!(Config, "rope_scaling.{key} in config.json must be a number, found {v}"))
+        }
     }
 }
 
@@ -184,9 +192,8 @@ fn llama3(dims: usize, base: f64, s: &Value) -> Result<Vec<f32>> {
 fn yarn(dims: usize, base: f64, s: &Value) -> Result<(Vec<f32>, f64)> {
     let factor = number(s, "factor")?;
     let old = number_or(s, "original_max_position_embeddings", 4096.0)?;
-    let dim_of = |rotations: f64| {
-        dims as f64 * (old / (rotations * 2.0 * std::f64::consts::PI)).ln() / (2.0 * base.ln())
-    };
+    let dim_of =
+        |rotations: f64| dims as f64 * (old / (rotations * 2.0 * std::f64::consts::PI)).ln() / (2.0 * base.ln());
     // transformers honours `truncate: false`; the weights were trained with it.
     let truncate = s.get("truncate").and_then(Value::as_bool).unwrap_or(true);
     let (mut low, mut high) = (dim_of(number_or(s, "beta_fast", 32.0)?), dim_of(number_or(s, "beta_slow", 1.0)?));

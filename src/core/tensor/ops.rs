@@ -448,14 +448,7 @@ pub enum Mask<'a> {
 }
 
 /// Fused attention: `softmax(scale q k^T + mask) v` with grouped key/value heads.
-pub fn attention(
-    q: &Array,
-    k: &Array,
-    v: &Array,
-    scale: f64,
-    mask: Mask<'_>,
-    sinks: Option<&Array>,
-) -> Result<Array> {
+pub fn attention(q: &Array, k: &Array, v: &Array, scale: f64, mask: Mask<'_>, sinks: Option<&Array>) -> Result<Array> {
     let (mode, array): (&CStr, _) = match mask {
         Mask::None => (c"", NONE),
         Mask::Causal => (c"causal", NONE),

@@ -76,7 +76,9 @@ fn an_owner_is_dropped_exactly_once() {
     drop(a);
     assert_eq!(drops.load(Ordering::SeqCst), 1);
     // SAFETY: refused before the memory is looked at.
-    let refused = unsafe { Array::from_owner(pointer.cast(), &[usize::MAX, 2], Dtype::Float32, Box::new(Counted(drops.clone(), vec![]))) };
+    let refused = unsafe {
+        Array::from_owner(pointer.cast(), &[usize::MAX, 2], Dtype::Float32, Box::new(Counted(drops.clone(), vec![])))
+    };
     assert!(refused.is_err());
     assert_eq!(drops.load(Ordering::SeqCst), 2);
 }

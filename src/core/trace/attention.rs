@@ -11,9 +11,12 @@ use crate::core::arch::tape::{Attention, Instr};
 use crate::core::tensor::{self as t, Array, Dtype, Mask};
 use crate::error::{Result, bail, err};
 
-/// Masks by (queries, keys, window, chunk, causal), made once per run.
+/// Queries, keys, window, chunk, causal: all that a mask depends on within a run.
+type MaskKey = (usize, usize, Option<usize>, Option<usize>, bool);
+
+/// Masks made once per run; none where everything is visible.
 #[derive(Clone, Default)]
-pub(super) struct Masks(HashMap<(usize, usize, Option<usize>, Option<usize>, bool), Option<Array>>);
+pub(super) struct Masks(HashMap<MaskKey, Option<Array>>);
 
 impl Masks {
     /// The boolean mask (true = visible), or none when everything is.
@@ -74,7 +77,13 @@ fn extras<'a>(a: &Attention, instr: &Instr, x: &[&'a Array]) -> Result<Extras<'a
     Ok(Extras { sinks: find(a.sinks)?, bias: find(a.bias)?, mask: find(a.mask)? })
 }
 
-fn whole_mask(a: &Attention, e: &Extras<'_>, queries: usize, keys: usize, around: &mut Surroundings<'_>) -> Result<Option<Array>> {
+fn whole_mask(
+    a: &Attention,
+    e: &Extras<'_>,
+    queries: usize,
+    keys: usize,
+    around: &mut Surroundings<'_>,
+) -> Result<Option<Array>> {
     let own = around.masks.get(a, queries, keys, around.batch)?;
     match (own, e.mask) {
         (Some(m), Some(extra)) => t::and(&m, extra).map(Some),

@@ -28,7 +28,10 @@ impl Batch {
                 bail!(InvalidArgument, "{which} is empty: it needs at least one token");
             }
             if let Some((p, id)) = row.iter().enumerate().find(|(_, id)| **id as usize >= vocab) {
-                bail!(InvalidArgument, "token id {id} at position {p} of {which} is out of range: the vocabulary has {vocab} tokens");
+                bail!(
+                    InvalidArgument,
+                    "token id {id} at position {p} of {which} is out of range: the vocabulary has {vocab} tokens"
+                );
             }
             if let Some(limit) = context.filter(|c| row.len() > *c) {
                 bail!(
@@ -41,10 +44,8 @@ impl Batch {
         let lengths: Vec<usize> = rows.iter().map(Vec::len).collect();
         let width = lengths.iter().copied().max().unwrap_or(0);
         let padding = if (pad as usize) < vocab { pad } else { 0 };
-        let flat: Vec<i32> = rows
-            .iter()
-            .flat_map(|row| (0..width).map(|p| row.get(p).copied().unwrap_or(padding) as i32))
-            .collect();
+        let flat: Vec<i32> =
+            rows.iter().flat_map(|row| (0..width).map(|p| row.get(p).copied().unwrap_or(padding) as i32)).collect();
         let ids = Array::from_slice(&flat, &[rows.len(), width])?;
         Ok(Self { rows, lengths, width, ids })
     }

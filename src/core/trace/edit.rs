@@ -38,7 +38,8 @@ impl Edit {
             Change::Value(value) => fit(value, old).map_err(|e| e.context(format!("'{}'", model.slot_name(slot))))?,
             Change::Intervention(intervention) => {
                 let name = model.slot_name(slot);
-                let scene = Scene { site: &name, site_number: self.site as u64, layout: model.layout(self.site), batch };
+                let scene =
+                    Scene { site: &name, site_number: self.site as u64, layout: model.layout(self.site), batch };
                 intervention.apply(old, &scene)?
             }
         };

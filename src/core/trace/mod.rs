@@ -164,8 +164,7 @@ impl Trace {
     /// One receipt a write: what it changed and whether anything read depends on it. Evaluates the norms.
     pub fn receipts(&self) -> Result<Vec<Receipt>> {
         let (edits, reached, batch) = self.with(|run| {
-            let reached: Vec<bool> =
-                run.edits.iter().map(|e| run.reaches_the_user(run.model.slot(e.site))).collect();
+            let reached: Vec<bool> = run.edits.iter().map(|e| run.reaches_the_user(run.model.slot(e.site))).collect();
             Ok((run.edits.clone(), reached, run.batch.clone()))
         })?;
         receipt::write_out(&edits, &reached, &batch, &self.0.model)
@@ -182,7 +181,12 @@ impl Trace {
                 bail!(Strict, "the write to '{}' ({}) changed nothing", r.site, r.change);
             }
             if read && !r.reached {
-                bail!(Strict, "the write to '{}' ({}) reached nothing: no value that was read depends on it", r.site, r.change);
+                bail!(
+                    Strict,
+                    "the write to '{}' ({}) reached nothing: no value that was read depends on it",
+                    r.site,
+                    r.change
+                );
             }
         }
         Ok(())

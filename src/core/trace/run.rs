@@ -78,7 +78,10 @@ impl Run {
     pub fn fork_rows(&self, n: usize) -> Result<Self> {
         if let Some(e) = self.edits.iter().find(|e| e.names_rows()) {
             let site = self.model.slot_name(self.model.slot(e.site));
-            bail!(Unsupported, "'{site}' was changed in chosen rows: fork_rows cannot say which rows of the fork are meant");
+            bail!(
+                Unsupported,
+                "'{site}' was changed in chosen rows: fork_rows cannot say which rows of the fork are meant"
+            );
         }
         let mut fork = self.fork();
         fork.batch = Arc::new(self.batch.repeated(n)?);
@@ -183,8 +186,7 @@ impl Run {
             for h in holders {
                 inputs.push(self.memo[h as usize].as_ref().ok_or_else(|| err!(Backend, "an input was not built"))?);
             }
-            let mut around =
-                Surroundings { parameters: &model.parameters, batch: &self.batch, masks: &mut self.masks };
+            let mut around = Surroundings { parameters: &model.parameters, batch: &self.batch, masks: &mut self.masks };
             execute(instr, index, &inputs, &mut around)?
         };
         self.built[index as usize] = true;
@@ -399,7 +401,9 @@ impl Run {
             return;
         }
         let gone: Vec<usize> = (0..self.memo.len())
-            .filter(|s| self.memo[*s].is_some() && !self.edited[*s] && !self.is_needed(*s as Slot) && !self.is_held(*s as Slot))
+            .filter(|s| {
+                self.memo[*s].is_some() && !self.edited[*s] && !self.is_needed(*s as Slot) && !self.is_held(*s as Slot)
+            })
             .collect();
         for s in gone {
             self.memo[s] = None;

@@ -49,9 +49,8 @@ pub fn logit_lens(model: &Model, prompt: impl Into<Prompts>) -> Result<LogitLens
     let (best, chosen) = (best.to_vec::<u32>()?, chosen.to_vec::<f32>()?);
     let tokenizer = model.tokenizer()?;
     let width = batch.width();
-    let cell = |at: usize| {
-        Ok(Cell { token: best[at], text: tokenizer.token_to_str(best[at])?, probability: chosen[at] })
-    };
+    let cell =
+        |at: usize| Ok(Cell { token: best[at], text: tokenizer.token_to_str(best[at])?, probability: chosen[at] });
     let row = |layer: usize| (0..width).map(|p| cell(layer * width + p)).collect::<Result<Vec<_>>>();
     Ok(LogitLens {
         tokens: batch.rows()[0].iter().map(|t| tokenizer.token_to_str(*t)).collect::<Result<_>>()?,
