@@ -243,7 +243,14 @@ pub unsafe extern "C" fn mlxterp_array_reshape(
     ndim: usize,
     out_array: *mut *mut mlxterp_array,
 ) -> mlxterp_status {
-    hand_out(out_array, || t::reshape(array(a)?, &narrow(list(shape, ndim, "shape")?)?))
+    hand_out(out_array, || {
+        let shape = list(shape, ndim, "shape")?;
+        // MLX itself would multiply two negative lengths and be content.
+        if shape.iter().any(|d| *d < -1) || shape.iter().filter(|d| **d == -1).count() > 1 {
+            bail!(InvalidArgument, "{shape:?} is no shape: one length may be -1, the others are 0 or more");
+        }
+        t::reshape(array(a)?, &narrow(shape)?)
+    })
 }
 
 /// Repeats axes of length 1 up to `shape`, without copying.
@@ -254,7 +261,7 @@ pub unsafe extern "C" fn mlxterp_array_broadcast_to(
     ndim: usize,
     out_array: *mut *mut mlxterp_array,
 ) -> mlxterp_status {
-    hand_out(out_array, || t::broadcast_to(array(a)?, &narrow(list(shape, ndim, "shape")?)?))
+    hand_out(out_array, || t::broadcast_to(array(a)?, &new_shape(shape, ndim)?))
 }
 
 /// Axes in another order, without copying.
@@ -280,6 +287,11 @@ fn narrow(numbers: &[i64]) -> Result<Vec<i32>> {
         Some(all) => Ok(all),
         None => bail!(InvalidArgument, "{numbers:?} has a number beyond 32 bits"),
     }
+}
+
+/// Lengths of 0 or more that MLX can hold.
+fn new_shape(shape: *const i64, ndim: usize) -> Result<Vec<i32>> {
+    narrow(&dims(shape, ndim)?.into_iter().map(|d| d as i64).collect::<Vec<_>>())
 }
 
 /// Part of an array: numpy's basic subscripts, without copying.
@@ -330,8 +342,10 @@ pub unsafe extern "C" fn mlxterp_array_stack(
 ) -> mlxterp_status {
     hand_out(out_array, || {
         let all = list(arrays, count, "arrays")?.iter().map(|a| array(*a)).collect::<Result<Vec<_>>>()?;
-        if all.is_empty() {
-            bail!(InvalidArgument, "nothing to stack");
+        let Some(first) = all.first() else { bail!(InvalidArgument, "nothing to stack") };
+        let n = first.ndim() as i64 + 1;
+        if axis < -n || axis >= n {
+            bail!(InvalidArgument, "a new axis {axis} cannot be in an array of shape {:?}", first.shape());
         }
         t::stack(all.iter().copied(), axis as i32)
     })
@@ -416,8 +430,5 @@ pub unsafe extern "C" fn mlxterp_array_full(
     dtype: u32,
     out_array: *mut *mut mlxterp_array,
 ) -> mlxterp_status {
-    hand_out(out_array, || {
-        let dims: Vec<i64> = dims(shape, ndim)?.into_iter().map(|d| d as i64).collect();
-        t::full(&narrow(&dims)?, value, Dtype::from_number(dtype)?)
-    })
+    hand_out(out_array, || t::full(&new_shape(shape, ndim)?, value, Dtype::from_number(dtype)?))
 }

@@ -236,7 +236,7 @@ fn a_hook_is_destroyed_once_when_it_cannot_be_registered() {
         assert!(out.is_null());
     };
     let good = c"name".as_ptr();
-    let bad = b"\xff\0".as_ptr().cast();
+    let bad = c"\xff".as_ptr();
     let ways: [(*const c_char, mlxterp_hook_fn, bool); 4] =
         [(good, None, true), (null(), Some(look), true), (bad, Some(look), true), (good, Some(look), false)];
     for (name, hook, has_output) in ways {

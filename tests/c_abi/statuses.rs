@@ -103,7 +103,7 @@ fn data_before_eval_is_an_error() {
     let scene = Scene::new();
     let trace = scene.trace();
     let value = made(|out| unsafe { mlxterp_trace_read(trace, c"layers.0.mlp".as_ptr(), out) });
-    let mut data = 1 as *const std::ffi::c_void;
+    let mut data = std::ptr::dangling();
     unsafe {
         assert!(!mlxterp_array_is_evaluated(value));
         assert!(mlxterp_array_strides(value).is_null());
@@ -215,5 +215,68 @@ fn text_goes_both_ways() {
         let text = made(|out| mlxterp_model_decode(scene.model, ids.as_ptr(), 2, true, out));
         assert_eq!(CStr::from_ptr(text), c"!#");
         mlxterp_string_free(text);
+    }
+}
+
+#[test]
+fn operators_refuse_what_they_cannot_do() {
+    let _scene = Scene::new();
+    let six = floats(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+    let two = floats(&[1.0, 2.0]);
+    let (reshape, broadcast, turn) = (mlxterp_array_reshape, mlxterp_array_broadcast_to, mlxterp_array_transpose);
+    let slice = mlxterp_index { kind: 0, reserved: 0, start: MLXTERP_INDEX_NONE, stop: MLXTERP_INDEX_NONE, step: 1 };
+    let add = mlxterp_binary::MLXTERP_BINARY_ADD as u32;
+    let mut out = null_mut();
+    // Refused by the door or by the evaluation: never a crash, and never a value.
+    let mut refused = |what: &str, call: &mut dyn FnMut(*mut *mut mlxterp_array) -> mlxterp_status| {
+        let mut status = call(&mut out);
+        if status == MLXTERP_STATUS_OK {
+            status = unsafe { mlxterp_array_eval(out) };
+            unsafe { mlxterp_array_free(out) };
+        } else {
+            assert!(out.is_null(), "{what}");
+        }
+        assert_ne!(status, MLXTERP_STATUS_OK, "{what}");
+        assert_ne!(status, MLXTERP_STATUS_PANIC, "{what}: {}", message());
+        assert!(!message().is_empty(), "{what}");
+    };
+    unsafe {
+        let table = made(|out| reshape(six, [2, 3].as_ptr(), 2, out));
+        let lists = [six.cast_const(), two];
+        refused("reshape to 7", &mut |out| reshape(six, [7].as_ptr(), 1, out));
+        refused("reshape with two unknowns", &mut |out| reshape(six, [-1, -1].as_ptr(), 2, out));
+        refused("reshape to a negative length", &mut |out| reshape(six, [-2, -3].as_ptr(), 2, out));
+        refused("reshape beyond 32 bits", &mut |out| reshape(six, [1 << 40].as_ptr(), 1, out));
+        refused("broadcast 6 to 7", &mut |out| broadcast(six, [7].as_ptr(), 1, out));
+        refused("broadcast to a negative length", &mut |out| broadcast(six, [-6].as_ptr(), 1, out));
+        refused("broadcast to fewer axes", &mut |out| broadcast(table, [3].as_ptr(), 1, out));
+        refused("an axis twice", &mut |out| turn(table, [0, 0].as_ptr(), 2, out));
+        refused("an axis too high", &mut |out| turn(table, [0, 2].as_ptr(), 2, out));
+        refused("too few axes", &mut |out| turn(table, [0].as_ptr(), 1, out));
+        refused("adding 6 to 2", &mut |out| mlxterp_array_binary(add, six, two, out));
+        refused("multiplying matrices that do not meet", &mut |out| mlxterp_array_binary(17, table, table, out));
+        refused("stacking 6 on 2", &mut |out| mlxterp_array_stack(lists.as_ptr(), 2, 0, out));
+        refused("stacking along a far axis", &mut |out| mlxterp_array_stack(lists.as_ptr(), 1, 1 << 32, out));
+        refused("stacking along axis 5", &mut |out| mlxterp_array_stack(lists.as_ptr(), 1, 5, out));
+        refused("joining 2 x 3 and 2", &mut |out| {
+            mlxterp_array_concatenate([table.cast_const(), two].as_ptr(), 2, 0, out)
+        });
+        for step in [0, -1, i64::MIN] {
+            let strange = mlxterp_index { step, ..slice };
+            refused("a strange step", &mut |out| mlxterp_array_index(six, &strange, 1, out));
+        }
+        for start in [6, -7, i64::MAX, i64::MIN + 1] {
+            let far = mlxterp_index { kind: 1, start, ..slice };
+            refused("an element too far", &mut |out| mlxterp_array_index(six, &far, 1, out));
+            refused("an element too far", &mut |out| mlxterp_array_index_update(six, &far, 1, two, out));
+        }
+        refused("more subscripts than axes", &mut |out| mlxterp_array_index(six, [slice; 2].as_ptr(), 2, out));
+        refused("2 values in place of 6", &mut |out| mlxterp_array_index_update(six, &slice, 1, two, out));
+        refused("float indices", &mut |out| mlxterp_array_take(six, two, 0, out));
+        let far = made(|out| mlxterp_array_full([1].as_ptr(), 1, 6.0, 8, out));
+        refused("an index too far", &mut |out| mlxterp_array_take(six, far, 0, out));
+        for array in [six, two, table, far] {
+            mlxterp_array_free(array);
+        }
     }
 }
