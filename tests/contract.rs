@@ -2,6 +2,7 @@
 
 mod support;
 
+use mlxterp::core::arch::tape::Op;
 use mlxterp::core::intervention::Intervention;
 use mlxterp::core::model::{LoadOptions, Model};
 use mlxterp::core::tensor::{self as t, Array, Dtype};
@@ -29,7 +30,11 @@ fn names_mean_what_they_say(model: &Model, rows: &[Vec<u32>], what: &str) {
         let (pattern, z, v) = (at("attn.pattern"), at("attn.z"), at("attn.v"));
         // (a)
         if i + 1 < n {
-            assert_same_bits(&at("output"), &get(&trace, &format!("layers.{}.input", i + 1)), &format!("{what} (a) {i}"));
+            assert_same_bits(
+                &at("output"),
+                &get(&trace, &format!("layers.{}.input", i + 1)),
+                &format!("{what} (a) {i}"),
+            );
         }
         assert_same_bits(&at("output"), &at("resid_post"), &format!("{what} (a) {i}"));
         assert_same_bits(&at("input"), &at("resid_pre"), &format!("{what} (a) {i}"));
@@ -39,13 +44,13 @@ fn names_mean_what_they_say(model: &Model, rows: &[Vec<u32>], what: &str) {
         let post = t::add(&at("resid_mid"), &at("mlp.output")).unwrap();
         assert_same_bits(&at("resid_post"), &post, &format!("{what} (b) {i}"));
         // (c) each query head with its own KV group
-        let group = (pattern.dim(1) / v.dim(1)) as usize;
+        let group = pattern.dim(1) / v.dim(1);
         let mixed = t::matmul(&pattern, &t::repeat(&v, group, 1).unwrap()).unwrap();
         assert_close(&values(&mixed), &values(&z), ROUNDING, &format!("{what} (c) z {i}"));
         let result = at("attn.result");
         let out = at("attn.output");
         let mut sum = t::sum(&result, 1, false).unwrap();
-        if let Ok(bias) = attention_bias(model, i) {
+        if let Some(bias) = tensor(model, &format!("model.layers.{i}.self_attn.o_proj.bias")) {
             sum = t::add(&sum, &bias).unwrap();
         }
         assert_close(&values(&sum), &values(&out), ROUNDING, &format!("{what} (c) result {i}"));
@@ -58,22 +63,26 @@ fn names_mean_what_they_say(model: &Model, rows: &[Vec<u32>], what: &str) {
         let act = t::mul(&t::mul(&gate, &t::sigmoid(&gate).unwrap()).unwrap(), &up).unwrap();
         assert_close(&values(&act), &values(&at("mlp.act")), ROUNDING, &format!("{what} (e) {i}"));
     }
-    // (f) by the parameters themselves
+    // (f) from the parameters themselves
     let last = get(&trace, "layers.-1.output");
-    let fork = model.trace(rows.to_vec()).unwrap();
-    fork.set("layers.-1.output", &last).unwrap();
-    assert_same_bits(&fork.output().unwrap(), &get(&trace, "output"), &format!("{what} (f)"));
+    let eps = model.config()["rms_norm_eps"].as_f64().unwrap();
+    let normed = t::rms_norm(&last, Some(&tensor(model, "model.norm.weight").unwrap()), eps).unwrap();
+    assert_same_bits(&normed, &get(&trace, "norm"), &format!("{what} (f) norm"));
+    let head = model.program().instrs.iter().find_map(|i| match &i.op {
+        Op::Linear(w) if i.path == "lm_head" => Some(model.parameters().dense(w).unwrap()),
+        _ => None,
+    });
+    let logits = t::matmul(&normed, &t::swap_axes(&head.unwrap(), 0, 1).unwrap()).unwrap();
+    assert_close(&values(&logits), &values(&get(&trace, "output")), ROUNDING, &format!("{what} (f) head"));
     assert_same_bits(&get(&trace, "lm_head"), &get(&trace, "output"), &format!("{what} (f)"));
 }
 
-fn attention_bias(model: &Model, layer: usize) -> Result<Array, ()> {
-    let name = format!("model.layers.{layer}.self_attn.o_proj.bias");
-    let at = model.program().tensors.iter().position(|n| *n == name).ok_or(())?;
-    model.parameters().tensor(at as u32).cloned().map_err(|_| ())
+fn tensor(model: &Model, name: &str) -> Option<Array> {
+    let at = model.program().tensors.iter().position(|n| n == name)?;
+    model.parameters().tensor(at as u32).ok().cloned()
 }
 
 fn window(model: &Model, layer: usize) -> Option<usize> {
-    use mlxterp::core::arch::tape::Op;
     let path = format!("model.layers.{layer}.self_attn");
     model.program().instrs.iter().find_map(|i| match &i.op {
         Op::Attend(a) if i.path == path => Some(a.window),
@@ -103,7 +112,9 @@ fn writes_do_what_they_say(model: &Model, ids: &[u32], what: &str, layers: &[usi
     let plain = model.forward(ids.to_vec()).unwrap();
     let width = ids.len();
     for i in layers {
-        for site in ["attn.q", "attn.k", "attn.v", "attn.z", "attn.output", "mlp.act", "mlp.output", "output", "resid_mid"] {
+        for site in
+            ["attn.q", "attn.k", "attn.v", "attn.z", "attn.output", "mlp.act", "mlp.output", "output", "resid_mid"]
+        {
             let name = format!("layers.{i}.{site}");
             // (g)
             let trace = model.trace(ids.to_vec()).unwrap();
@@ -113,8 +124,8 @@ fn writes_do_what_they_say(model: &Model, ids: &[u32], what: &str, layers: &[usi
             // (h)
             let position = width / 2;
             let random = t::random_normal(value.shape(), Dtype::Float32, 7).unwrap();
-            let options = TraceOptions::default()
-                .with(&name, Intervention::replace_with(random).positions([position as i64]));
+            let options =
+                TraceOptions::default().with(&name, Intervention::replace_with(random).positions([position as i64]));
             let changed = model.trace_with(ids.to_vec(), &options).unwrap().output().unwrap();
             let vocabulary = plain.dim(2);
             let (a, b) = (values(&changed), values(&plain));
@@ -171,5 +182,23 @@ fn packed_models_keep_the_contract() {
         let expected = Expected::read(&fixture(&format!("tiny/{name}/expected.safetensors")));
         names_mean_what_they_say(&model, &expected.ids("ids"), name);
         writes_do_what_they_say(&model, &expected.ids("ids")[0], name, &[0]);
+    }
+}
+
+#[test]
+fn a_4_bit_copy_of_smollm2_keeps_the_contract() {
+    let ids = [504, 3575, 282, 4649, 314];
+    for keep_quantised in [Some(true), None] {
+        let options = LoadOptions { keep_quantised, dtype: Some(Dtype::Float32), ..LoadOptions::default() };
+        let model = load(&smollm2_4bit_path(), &options);
+        names_mean_what_they_say(&model, &[ids.to_vec()], "4-bit smollm2");
+        let logits = model.forward(ids.to_vec()).unwrap();
+        let every16: Vec<f32> = values(&logits).into_iter().step_by(16).collect();
+        let expected = Expected::read(&fixture("smollm2/expected.safetensors"));
+        assert_close(&every16, expected.get("france.four_bit.logits.every16"), 1e-4, "4-bit smollm2");
+        if keep_quantised.is_none() {
+            let layers: Vec<usize> = (0..model.num_layers()).step_by(7).collect();
+            writes_do_what_they_say(&model, &ids, "4-bit smollm2", &layers);
+        }
     }
 }

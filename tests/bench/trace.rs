@@ -1,4 +1,5 @@
 //! What tracing costs over the bare graph, through the C ABI. Ratios and differences within one run are what counts.
+#![allow(unsafe_code)]
 
 use std::ffi::CString;
 use std::ptr;
@@ -65,7 +66,8 @@ impl Setup {
 
 fn building(c: &mut Criterion) {
     let model = Model::load(&path()).unwrap();
-    let names = model.program().hooks.iter().filter(|(_, h)| !h.on_touch).map(|(n, _)| CString::new(n.as_str()).unwrap());
+    let names =
+        model.program().hooks.iter().filter(|(_, h)| !h.on_touch).map(|(n, _)| CString::new(n.as_str()).unwrap());
     let setup = Setup::new(names.collect());
     let mut group = c.benchmark_group("build");
     // SAFETY: the handle that `bare` gave.

@@ -34,6 +34,13 @@ pub fn smollm2() -> Model {
     load(&smollm2_path(), &LoadOptions::default())
 }
 
+/// Its 4-bit copy in mlx-lm's layout, made by the set-up.
+pub fn smollm2_4bit_path() -> PathBuf {
+    let path = root().join("target/models/smollm2-4bit");
+    assert!(path.exists(), "{} is missing: run `cargo xtask test`", path.display());
+    path
+}
+
 /// Every folder with a tiny checkpoint.
 pub fn tiny_names() -> Vec<String> {
     let mut names: Vec<String> = std::fs::read_dir(fixture("tiny"))

@@ -39,6 +39,9 @@ fn clippy() -> Result<()> {
 }
 
 fn rust() -> Result<()> {
+    // The snippets of the docs run Python with numpy.
+    environments::environment("python")?;
+    model::make_4bit()?;
     shell::run(shell::cargo().args(["test", "--workspace"]))
 }
 

@@ -2,6 +2,7 @@
 
 use std::io::Read;
 use std::path::PathBuf;
+use std::process::Command;
 
 use anyhow::{Result, bail};
 use sha2::{Digest, Sha256};
@@ -30,6 +31,17 @@ pub fn fetch() -> Result<PathBuf> {
     std::fs::rename(unpacked, &path)?;
     std::fs::remove_dir_all(scratch)?;
     Ok(path)
+}
+
+/// A 4-bit copy of the model in mlx-lm's layout, for the tests.
+pub fn make_4bit() -> Result<()> {
+    let script = paths::root().join("tests/fixtures/smollm2/make_4bit.py");
+    let folder = paths::models().join("smollm2-4bit");
+    let key = std::fs::read_to_string(&script)?;
+    shell::once(&folder, &key, "a 4-bit copy of SmolLM2", || {
+        let python = python::environment("python-mlx")?;
+        shell::run(Command::new(python).arg(&script).arg(fetch()?).arg(&folder))
+    })
 }
 
 fn checksum(path: &PathBuf) -> Result<String> {

@@ -5,10 +5,17 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-/// This very cargo.
+/// This very cargo, without what it told this program about its own package: some build scripts watch those variables,
+/// and would run anew whenever cargo is called from here and from a terminal in turn.
 pub fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(crate::paths::root());
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(&name);
+        }
+    }
     command
 }
 

@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use indicatif::ProgressBar;
+use mlxterp::core::arch::tape::Index;
 use mlxterp::core::intervention::Intervention;
 use mlxterp::core::model::{LoadOptions, Model};
 use mlxterp::core::tensor::{self, Array};
-use mlxterp::core::trace::{Keep, TraceOptions};
+use mlxterp::core::trace::{Keep, TraceOptions, subscript};
 use mlxterp::interpretability::lens::{logit_lens, top_tokens};
 use mlxterp::visualization::lens_page;
 use mlxterp::{Error, ErrorKind, Result};
@@ -57,16 +58,17 @@ fn next_tokens(model: &Model, prompt: &str, options: &TraceOptions, title: &str)
     say(&format!("{title}, the next token:\n{}\n", shown(&top_tokens(model, &trace.output()?, 0, last, 5)?)))
 }
 
-/// A direction from France to Italy, taken from two prompts and added at one layer.
+/// A direction from France to Italy: what the country's own token leaves in the residual stream, in the one prompt and
+/// the other, added where the country stands.
 fn steer(model: &Model, layer: usize) -> Result<()> {
     let site = format!("layers.{layer}.output");
-    let both = model.trace(["The capital of Italy is", PROMPT])?;
-    let states = both.get(&site)?;
-    let parts = tensor::split(&tensor::mean(&states, 1, false)?, 2, 0)?;
-    let direction = tensor::sub(&parts[0], &parts[1])?;
-    let strength = 6.0;
-    let options = TraceOptions::default().with(&site, Intervention::add_vector(direction, strength));
-    next_tokens(model, PROMPT, &options, &format!("Steered by {strength} x (Italy - France) at {site}"))
+    let both = model.trace(["The capital of Italy is", PROMPT])?.get(&site)?;
+    let all = Index::Slice { start: None, stop: None, step: 1 };
+    let country = subscript(&both, &[all, Index::At(-2)])?;
+    let parts = tensor::split(&country, 2, 0)?;
+    let steering = Intervention::add_vector(tensor::sub(&parts[0], &parts[1])?, 1.0).positions([-2]);
+    let options = TraceOptions::default().with(&site, steering);
+    next_tokens(model, PROMPT, &options, &format!("Steered by Italy - France at {site}"))
 }
 
 fn time(model: &Model) -> Result<()> {

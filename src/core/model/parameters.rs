@@ -12,6 +12,8 @@ pub struct Parameters {
     tensors: Vec<Option<Array>>,
     transposed: Vec<Option<Array>>,
     quantization: Vec<Option<Quantization>>,
+    /// Scales and biases of packed weights.
+    packing: Vec<bool>,
     rotations: HashMap<u32, Rotation>,
     /// The dtype in which the model computes.
     pub dtype: Dtype,
@@ -28,7 +30,13 @@ impl Parameters {
     ) -> Result<Self> {
         let mut transposed = vec![None; tensors.len()];
         let mut rotations = HashMap::new();
+        let mut packing = vec![false; tensors.len()];
         for (i, instr) in program.instrs.iter().enumerate() {
+            if let Op::Linear(w) | Op::Embedding(w) = &instr.op {
+                for id in [w.scales, w.biases].into_iter().flatten() {
+                    packing[id as usize] = true;
+                }
+            }
             match &instr.op {
                 Op::Linear(w) => {
                     let id = w.weight as usize;
@@ -45,7 +53,7 @@ impl Parameters {
                 _ => {}
             }
         }
-        Ok(Self { tensors, transposed, quantization, rotations, dtype })
+        Ok(Self { tensors, transposed, quantization, packing, rotations, dtype })
     }
 
     /// A tensor by number.
@@ -58,12 +66,11 @@ impl Parameters {
         self.tensors.iter().flatten().map(Array::byte_size).sum()
     }
 
-    /// Number of parameters; packed weights count their unpacked values.
+    /// Number of parameters: packed weights count their unpacked values, their scales and biases nothing.
     pub fn count(&self) -> usize {
-        self.tensors
-            .iter()
-            .zip(&self.quantization)
-            .map(|(t, q)| match (t, q) {
+        let all = self.tensors.iter().zip(&self.quantization).enumerate();
+        all.filter(|(id, _)| !self.packing[*id])
+            .map(|(_, (t, q))| match (t, q) {
                 (Some(t), Some(q)) => t.size() * 32 / q.bits,
                 (Some(t), None) => t.size(),
                 (None, _) => 0,

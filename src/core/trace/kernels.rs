@@ -197,7 +197,7 @@ fn reduce(op: Reduce, x: &Array, axis: i32, keep: bool) -> Result<Array> {
 pub(super) type Bounds = (Vec<i32>, Vec<i32>, Vec<i32>);
 
 /// numpy's basic subscripts.
-pub(crate) fn subscript(x: &Array, subscripts: &[Index]) -> Result<Array> {
+pub fn subscript(x: &Array, subscripts: &[Index]) -> Result<Array> {
     let mut shape = Vec::new();
     let (start, stop, step) = walk(x, subscripts, &mut shape)?;
     t::reshape(&t::slice(x, &start, &stop, &step)?, &shape)

@@ -20,7 +20,7 @@ pub use batch::Batch;
 pub(crate) use edit::fit;
 use edit::{Change, Edit};
 pub(crate) use forward::{Straight, forward};
-pub(crate) use kernels::subscript;
+pub use kernels::subscript;
 pub use options::{Keep, TraceOptions};
 pub use plan::PlannedSite;
 pub(crate) use plan::plan;
