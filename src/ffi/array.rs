@@ -51,9 +51,35 @@ pub enum mlxterp_dtype {
 pub(super) fn hand_out(out: *mut *mut mlxterp_array, work: impl FnOnce() -> Result<Array>) -> mlxterp_status {
     door(|| {
         let out = output(out, std::ptr::null_mut(), "out_array")?;
-        *out = give(mlxterp_array::new(work()?));
+        let array = work()?;
+        addressable(&array)?;
+        *out = give(mlxterp_array::new(array));
         Ok(())
     })
+}
+
+/// Refuses what no memory can hold: MLX counts its bytes without looking for overflow. A lazy array can be that large
+/// without anybody noticing, by broadcasting.
+fn addressable(array: &Array) -> Result<()> {
+    let mut lengths = array.shape().iter().map(|d| i64::from(*d));
+    let bytes = lengths.try_fold(array.dtype().size() as i64, |n, d| n.checked_mul(d));
+    if bytes.is_none_or(|n| n > i64::MAX / 2) {
+        bail!(InvalidArgument, "an array of shape {:?} is larger than memory can be", array.shape());
+    }
+    Ok(())
+}
+
+/// Refuses to compute what the machine's memory cannot hold: MLX's CPU backend does not look whether it got the memory
+/// that it asked for.
+fn fits_in_memory(array: &Array) -> Result<()> {
+    // SAFETY: plain questions; an answer below 0 means that the system does not know.
+    let (pages, page) = unsafe { (libc::sysconf(libc::_SC_PHYS_PAGES), libc::sysconf(libc::_SC_PAGESIZE)) };
+    let memory = (pages as i64).saturating_mul(page as i64);
+    if pages > 0 && page > 0 && !array.is_evaluated() && array.byte_size() as u64 > memory as u64 {
+        let (shape, needed) = (array.shape(), array.byte_size());
+        bail!(Backend, "an array of shape {shape:?} needs {needed} bytes, and this machine has {memory}");
+    }
+    Ok(())
 }
 
 pub(super) fn array<'a>(handle: *const mlxterp_array) -> Result<&'a Array> {
@@ -130,7 +156,11 @@ pub unsafe extern "C" fn mlxterp_array_is_evaluated(array: *const mlxterp_array)
 /// Computes the value, and waits for it: the one place where work happens.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mlxterp_array_eval(array: *const mlxterp_array) -> mlxterp_status {
-    door(|| self::array(array)?.eval())
+    door(|| {
+        let array = self::array(array)?;
+        fits_in_memory(array)?;
+        array.eval()
+    })
 }
 
 /// Computes several values together; what they share is computed once.
@@ -138,6 +168,7 @@ pub unsafe extern "C" fn mlxterp_array_eval(array: *const mlxterp_array) -> mlxt
 pub unsafe extern "C" fn mlxterp_array_eval_all(arrays: *const *const mlxterp_array, count: usize) -> mlxterp_status {
     door(|| {
         let all = list(arrays, count, "arrays")?.iter().map(|a| array(*a)).collect::<Result<Vec<_>>>()?;
+        all.iter().try_for_each(|a| fits_in_memory(a))?;
         Array::eval_all(all)
     })
 }
@@ -164,6 +195,7 @@ pub unsafe extern "C" fn mlxterp_array_contiguous(
 ) -> mlxterp_status {
     hand_out(out_array, || {
         let a = self::array(array)?;
+        fits_in_memory(a)?;
         a.eval()?;
         if a.is_contiguous() { Ok(a.clone()) } else { tensor::contiguous(a) }
     })

@@ -280,3 +280,26 @@ fn operators_refuse_what_they_cannot_do() {
         }
     }
 }
+
+#[test]
+fn more_than_memory_is_an_error() {
+    let _scene = Scene::new();
+    let most = i64::from(i32::MAX);
+    let mut out = null_mut();
+    unsafe {
+        let long = made(|out| mlxterp_array_full([most].as_ptr(), 1, 1.0, F32, out));
+        let status = mlxterp_array_broadcast_to(long, [most, most].as_ptr(), 2, &mut out);
+        fails(status, MLXTERP_STATUS_INVALID_ARGUMENT, &["[2147483647, 2147483647]"]);
+        assert!(out.is_null());
+        // 128 TB: fine as a shape, not as data.
+        let high = made(|out| mlxterp_array_broadcast_to(long, [1 << 14, most].as_ptr(), 2, out));
+        let sum = made(|out| mlxterp_array_binary(0, high, high, out));
+        assert_eq!(mlxterp_array_byte_size(sum) >> 46, 1);
+        fails(mlxterp_array_eval(sum), MLXTERP_STATUS_BACKEND, &["[16384, 2147483647]", "this machine has"]);
+        fails(mlxterp_array_eval_all([sum.cast_const()].as_ptr(), 1), MLXTERP_STATUS_BACKEND, &["this machine has"]);
+        fails(mlxterp_array_contiguous(high, &mut out), MLXTERP_STATUS_BACKEND, &["this machine has"]);
+        for array in [long, high, sum] {
+            mlxterp_array_free(array);
+        }
+    }
+}
