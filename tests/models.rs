@@ -16,7 +16,8 @@ fn site_of(name: &str) -> &str {
 }
 
 fn sites(expected: &Expected) -> Vec<String> {
-    let of_run = |n: &&str| !n.starts_with("short.") && !n.starts_with("batch.") && !n.starts_with("native.") && *n != "ids";
+    let of_run =
+        |n: &&str| !n.starts_with("short.") && !n.starts_with("batch.") && !n.starts_with("native.") && *n != "ids";
     expected.names().filter(of_run).map(str::to_owned).collect()
 }
 
@@ -31,14 +32,20 @@ fn every_tiny_checkpoint_equals_its_oracle_at_every_site() {
             for site in sites(&expected) {
                 let value = trace.get(site_of(&site)).unwrap_or_else(|e| panic!("{name}: {e}"));
                 let what = format!("{name}: {prefix}{site}");
-                worst = worst.max(assert_close(&values(&value), expected.get(&format!("{prefix}{site}")), bound(), &what));
+                worst =
+                    worst.max(assert_close(&values(&value), expected.get(&format!("{prefix}{site}")), bound(), &what));
             }
         }
         // A row of a padded batch is its solo run.
         let trace = model.trace(expected.padded()).unwrap();
         for site in sites(&expected) {
             let value = trace.get(site_of(&site)).unwrap();
-            assert_close(&row(&value, 0, 5), expected.get(&format!("short.{site}")), bound(), &format!("{name}: padded {site}"));
+            assert_close(
+                &row(&value, 0, 5),
+                expected.get(&format!("short.{site}")),
+                bound(),
+                &format!("{name}: padded {site}"),
+            );
             let both = expected.get(&site);
             assert_close(&row(&value, 1, 11), &both[both.len() / 2..], bound(), &format!("{name}: padded {site}"));
         }
@@ -48,7 +55,9 @@ fn every_tiny_checkpoint_equals_its_oracle_at_every_site() {
 
 #[test]
 fn packed_weights_give_what_unpacked_ones_give() {
-    for name in tiny_names().iter().filter(|n| n.contains("bit") || n.contains("mx") || n.contains("nv") || n.contains("mixed")) {
+    for name in
+        tiny_names().iter().filter(|n| n.contains("bit") || n.contains("mx") || n.contains("nv") || n.contains("mixed"))
+    {
         let options = LoadOptions { keep_quantised: Some(true), dtype: Some(Dtype::Float32), ..LoadOptions::default() };
         let model = load(&fixture(&format!("tiny/{name}")), &options);
         let expected = Expected::read(&fixture(&format!("tiny/{name}/expected.safetensors")));

@@ -113,9 +113,8 @@ fn a_write_behind_something_only_built_rebuilds_it() {
     let fresh = model.trace(ids()).unwrap();
     fresh.get("layers.1.attn.k").unwrap();
     fresh.set("layers.1.attn.q", &t::zeros_like(&q).unwrap()).unwrap();
-    let upfront = model
-        .trace_with(ids(), &TraceOptions::default().with("layers.1.attn.q", Intervention::zero_out()))
-        .unwrap();
+    let upfront =
+        model.trace_with(ids(), &TraceOptions::default().with("layers.1.attn.q", Intervention::zero_out())).unwrap();
     assert!(bits(&fresh.output().unwrap()) == bits(&upfront.output().unwrap()));
     assert!(bits(&fresh.get("layers.1.attn.k").unwrap()) == bits(&k));
 }
@@ -155,7 +154,10 @@ fn writes_keep_dtype_and_shape() {
     let wrong = t::full(&[1, 2, 3], 0.0, Dtype::Float32).unwrap();
     let error = trace.set("layers.1.output", &wrong).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Shape);
-    assert!(error.message().contains("[1, 2, 3]") && error.message().contains(&format!("{:?}", value.shape())), "{error}");
+    assert!(
+        error.message().contains("[1, 2, 3]") && error.message().contains(&format!("{:?}", value.shape())),
+        "{error}"
+    );
     // The refused write left nothing behind.
     assert!(trace.receipts().unwrap().iter().all(|r| !r.site.contains("layers.1")));
     trace.output().unwrap().eval().unwrap();
@@ -328,7 +330,9 @@ fn interventions_survive_json() {
         assert_eq!(&Intervention::from_json(&text).unwrap(), i, "{text}");
         assert!(!i.to_string().is_empty());
     }
-    for bad in [r#"{"kind":"scale"}"#, r#"{"kind":"scale","factor":1,"position":[1]}"#, r#"{"kind":"nothing"}"#, "{", "[]"] {
+    for bad in
+        [r#"{"kind":"scale"}"#, r#"{"kind":"scale","factor":1,"position":[1]}"#, r#"{"kind":"nothing"}"#, "{", "[]"]
+    {
         assert_eq!(Intervention::from_json(bad).unwrap_err().kind(), ErrorKind::InvalidArgument, "{bad}");
     }
     let custom = Intervention::custom("f", |_, _| Ok(None));

@@ -42,7 +42,7 @@ fn rust() -> Result<()> {
     // The snippets of the docs run Python with numpy.
     environments::environment("python")?;
     model::make_4bit()?;
-    shell::run(shell::cargo().args(["test", "--workspace"]))
+    shell::run(shell::cargo().args(["test", "--workspace", "--no-fail-fast"]))
 }
 
 /// The Python tests with numpy alone, and the types.

@@ -22,11 +22,11 @@ pub use prompts::Prompts;
 pub use sites::{SiteId, Sites};
 pub(crate) use uses::Uses;
 
-use crate::core::arch::tape::{Layout, Program, Slot};
+use crate::core::arch::tape::{Layout, Op, Program, Slot};
 use crate::core::tensor::Array;
 use crate::core::text::Tokenizer;
 use crate::core::trace::{self, Batch, PlannedSite, Straight, Trace, TraceOptions};
-use crate::error::{Result, bail, err};
+use crate::error::{Result, err};
 
 /// A loaded model. Cloning shares it; it may be used from any thread.
 #[derive(Clone)]
@@ -43,6 +43,17 @@ pub(crate) struct Inner {
     pub sites: Sites,
     pub tokenizer: Option<Tokenizer>,
     sites_of_slots: HashMap<Slot, SiteId>,
+    /// How many token ids the embedding has rows for.
+    vocabulary: usize,
+}
+
+/// Rows of the smallest embedding: what no token id may reach, since MLX does not check indices.
+fn vocabulary(program: &Program, parameters: &Parameters) -> Result<usize> {
+    let rows = program.instrs.iter().filter_map(|i| match &i.op {
+        Op::Embedding(w) => Some(parameters.tensor(w.weight).map(|t| t.dim(0))),
+        _ => None,
+    });
+    rows.reduce(|a, b| Ok(a?.min(b?))).unwrap_or(Ok(0))
 }
 
 impl Inner {
@@ -60,6 +71,7 @@ impl Inner {
         Ok(Self {
             name,
             config,
+            vocabulary: vocabulary(&program, &parameters)?,
             uses: Uses::of(&program),
             straight: Straight::of(&program),
             sites: Sites::new(&program)?,
@@ -160,9 +172,9 @@ impl Model {
         self.0.config_number(&["hidden_size", "n_embd", "d_model"]).unwrap_or(0)
     }
 
-    /// Rows of the embedding: how many token ids there are.
+    /// How many token ids there are: rows of the embedding.
     pub fn vocab_size(&self) -> usize {
-        self.0.config_number(&["vocab_size"]).unwrap_or(0)
+        self.0.vocabulary
     }
 
     /// The longest prompt, when the config says. Dynamic rope scaling stretches what the model was trained on by its factor.
@@ -186,9 +198,6 @@ impl Model {
                 texts.iter().enumerate().map(encode).collect::<Result<_>>()?
             }
         };
-        if self.vocab_size() == 0 {
-            bail!(Config, "config.json of '{}' has no vocab_size: token ids cannot be checked", self.0.name);
-        }
         let pad = self.0.tokenizer.as_ref().and_then(Tokenizer::pad_id).unwrap_or(0);
         Batch::new(rows, self.vocab_size(), self.context_length(), pad)
     }

@@ -52,6 +52,11 @@ impl Batch {
 
     /// Each row `n` times over: row `i` of the result is row `i % len` of this batch.
     pub(super) fn repeated(&self, n: usize) -> Result<Self> {
+        // A list of this many prompts fits in memory; a number a thousand times larger would end the process instead.
+        let most = 1 << 20;
+        if n > most / self.rows.len().max(1) {
+            bail!(InvalidArgument, "fork_rows({n}): a batch of more than {most} rows");
+        }
         let rows: Vec<_> = self.rows.iter().cloned().cycle().take(self.rows.len() * n).collect();
         let ids = crate::core::tensor::concatenate(std::iter::repeat_n(&self.ids, n), 0)?;
         Ok(Self { lengths: rows.iter().map(Vec::len).collect(), rows, width: self.width, ids })
