@@ -177,6 +177,14 @@ fn batches_that_cannot_be_are_refused() {
     fails(from(&[3; 129], &[129], &mut out), MLXTERP_STATUS_INVALID_ARGUMENT, &["129", "128"]);
     fails(from(&[3], &[usize::MAX, 2], &mut out), MLXTERP_STATUS_INVALID_ARGUMENT, &["memory"]);
     assert!(out.is_null());
+    let trace = scene.trace();
+    let mut fork = null_mut();
+    for n in [0, 1 << 31, usize::MAX] {
+        let status = unsafe { mlxterp_trace_fork_rows(trace, n, &mut fork) };
+        fails(status, MLXTERP_STATUS_INVALID_ARGUMENT, &[&format!("fork_rows({n})")]);
+    }
+    assert!(fork.is_null());
+    unsafe { mlxterp_trace_free(trace) };
 }
 
 #[test]
@@ -301,5 +309,49 @@ fn more_than_memory_is_an_error() {
         for array in [long, high, sum] {
             mlxterp_array_free(array);
         }
+    }
+}
+
+#[test]
+fn whole_numbers_are_divided_as_numpy_divides_them() {
+    let _scene = Scene::new();
+    let least = i32::MIN;
+    let a = [7i32, -7, 7, -7, 5, -5, 0, least, least, least];
+    let b = [2i32, 2, -2, -2, 0, 0, 0, -1, 1, 3];
+    // numpy.floor_divide and numpy.remainder of these; the smallest number has no opposite.
+    let quotients = [3, -4, -4, 3, 0, 0, 0, least, least, -715827883];
+    let remainders = [1, 1, -1, -1, 0, 0, 0, 0, 0, 1];
+    let int32 = mlxterp_dtype::MLXTERP_DTYPE_INT32 as u32;
+    let from = |values: &[i32; 10]| {
+        made(|out| unsafe { mlxterp_array_from_data(values.as_ptr().cast(), [10].as_ptr(), 1, int32, out) })
+    };
+    let (a, b) = (from(&a), from(&b));
+    let divide = [
+        (mlxterp_binary::MLXTERP_BINARY_FLOOR_DIVIDE, quotients),
+        (mlxterp_binary::MLXTERP_BINARY_REMAINDER, remainders),
+    ];
+    for (op, expected) in divide {
+        let result = made(|out| unsafe { mlxterp_array_binary(op as u32, a, b, out) });
+        let mut data = null();
+        unsafe {
+            ok(mlxterp_array_eval(result));
+            ok(mlxterp_array_data(result, &mut data));
+            assert_eq!(std::slice::from_raw_parts(data.cast::<i32>(), 10), expected);
+            // Without signs, and mixed with what is no number: nothing ends the process.
+            for (x, y) in [(8u32, 4u32), (8, 0), (0, 0), (3, 7)] {
+                let x = made(|out| mlxterp_array_cast(a, x, out));
+                let y = made(|out| mlxterp_array_cast(b, y, out));
+                let mixed = made(|out| mlxterp_array_binary(op as u32, x, y, out));
+                ok(mlxterp_array_eval(mixed));
+                for array in [x, y, mixed] {
+                    mlxterp_array_free(array);
+                }
+            }
+            mlxterp_array_free(result);
+        }
+    }
+    unsafe {
+        mlxterp_array_free(a);
+        mlxterp_array_free(b);
     }
 }
