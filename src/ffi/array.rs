@@ -74,7 +74,7 @@ fn addressable(array: &Array) -> Result<()> {
 fn fits_in_memory(array: &Array) -> Result<()> {
     // SAFETY: plain questions; an answer below 0 means that the system does not know.
     let (pages, page) = unsafe { (libc::sysconf(libc::_SC_PHYS_PAGES), libc::sysconf(libc::_SC_PAGESIZE)) };
-    let memory = (pages as i64).saturating_mul(page as i64);
+    let memory = pages.saturating_mul(page);
     if pages > 0 && page > 0 && !array.is_evaluated() && array.byte_size() as u64 > memory as u64 {
         let (shape, needed) = (array.shape(), array.byte_size());
         bail!(Backend, "an array of shape {shape:?} needs {needed} bytes, and this machine has {memory}");

@@ -5,6 +5,7 @@
 #![allow(clippy::not_unsafe_ptr_arg_deref)]
 
 mod array;
+mod array_math;
 mod array_ops;
 mod batch;
 mod door;
@@ -15,6 +16,7 @@ mod registry;
 mod trace;
 
 pub use array::*;
+pub use array_math::*;
 pub use array_ops::*;
 pub use batch::*;
 pub use intervention::*;
