@@ -1,6 +1,7 @@
 //! Arrays: lazy values, their data, and exchange without copies.
 
 use std::ffi::{c_char, c_void};
+use std::sync::OnceLock;
 
 use super::door::{door, give_text, list, output};
 use super::library::mlxterp_status;
@@ -12,8 +13,8 @@ use crate::error::{Result, bail, err};
 pub struct mlxterp_array {
     pub(super) array: Array,
     /// Shape as 64-bit numbers, for the getter that lends it.
-    shape: Vec<i64>,
-    strides: std::sync::OnceLock<Vec<i64>>,
+    shape: OnceLock<Vec<i64>>,
+    strides: OnceLock<Vec<i64>>,
 }
 
 impl Handle for mlxterp_array {
@@ -22,8 +23,11 @@ impl Handle for mlxterp_array {
 
 impl mlxterp_array {
     pub(super) fn new(array: Array) -> Self {
-        let shape = array.shape().iter().map(|d| i64::from(*d)).collect();
-        Self { array, shape, strides: std::sync::OnceLock::new() }
+        Self { array, shape: OnceLock::new(), strides: OnceLock::new() }
+    }
+
+    fn shape(&self) -> &[i64] {
+        self.shape.get_or_init(|| self.array.shape().iter().map(|d| i64::from(*d)).collect())
     }
 }
 
@@ -109,13 +113,13 @@ pub unsafe extern "C" fn mlxterp_array_free(array: *mut mlxterp_array) {
 /// Number of axes. Never waits. 0 when `array` is not a live handle.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mlxterp_array_ndim(array: *const mlxterp_array) -> usize {
-    borrow(array).map_or(0, |a| a.shape.len())
+    borrow(array).map_or(0, |a| a.array.ndim())
 }
 
 /// Length of each axis. Borrowed from the array. Never waits.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mlxterp_array_shape(array: *const mlxterp_array) -> *const i64 {
-    borrow(array).map_or(std::ptr::null(), |a| a.shape.as_ptr())
+    borrow(array).map_or(std::ptr::null(), |a| a.shape().as_ptr())
 }
 
 /// Steps between neighbours along each axis, in elements. Borrowed from the array; NULL before mlxterp_array_eval.

@@ -2,7 +2,7 @@
 
 use super::array::{array, hand_out, mlxterp_array};
 use super::library::mlxterp_status;
-use crate::core::tensor::{self as t, Array, Dtype};
+use crate::core::tensor::{self as t, Array};
 use crate::error::{Result, bail};
 
 /// Elementwise functions of one array.
@@ -110,7 +110,6 @@ pub unsafe extern "C" fn mlxterp_array_binary(
             4 => t::pow(a, b),
             5 => t::minimum(a, b),
             6 => t::maximum(a, b),
-            7 | 8 if is_whole(a) && is_whole(b) => whole_division(op == 8, a, b),
             7 => t::remainder(a, b),
             8 => t::floor_div(a, b),
             9 => t::less(a, b),
@@ -125,32 +124,6 @@ pub unsafe extern "C" fn mlxterp_array_binary(
             other => bail!(InvalidArgument, "binary operation {other} does not exist"),
         }
     })
-}
-
-fn is_whole(a: &Array) -> bool {
-    a.dtype().is_int() || a.dtype() == Dtype::Bool
-}
-
-/// The quotient or the remainder of whole numbers as numpy has them: rounded down, and 0 where the divisor is 0. MLX
-/// rounds towards 0, and its CPU backend ends the process at a divisor of 0, or of -1 under the smallest number.
-fn whole_division(quotient: bool, a: &Array, b: &Array) -> Result<Array> {
-    let b = if b.dtype() == Dtype::Bool { t::cast(b, Dtype::Uint8)? } else { b.clone() };
-    let zero = Array::scalar(0.0, b.dtype())?;
-    let one = Array::scalar(1.0, b.dtype())?;
-    let is_signed = matches!(b.dtype(), Dtype::Int8 | Dtype::Int16 | Dtype::Int32 | Dtype::Int64);
-    let by_zero = t::equal(&b, &zero)?;
-    let by_minus_one = if is_signed { t::equal(&b, &t::neg(&one)?)? } else { t::zeros_like(&by_zero)? };
-    let divisor = t::select(&t::or(&by_zero, &by_minus_one)?, &one, &b)?;
-    let remainder = t::remainder(a, &divisor)?;
-    if !quotient {
-        return Ok(remainder);
-    }
-    let rounded = t::floor_div(a, &divisor)?;
-    let signs_differ = t::not_equal(&t::less(a, &zero)?, &t::less(&divisor, &zero)?)?;
-    let too_high = t::and(&t::not_equal(&remainder, &zero)?, &signs_differ)?;
-    let rounded = t::sub(&rounded, &t::cast(&too_high, rounded.dtype())?)?;
-    let rounded = if is_signed { t::select(&by_minus_one, &t::neg(&rounded)?, &rounded)? } else { rounded };
-    t::select(&by_zero, &t::zeros_like(&rounded)?, &rounded)
 }
 
 pub(super) fn axis_of(a: &Array, axis: i64) -> Result<i32> {

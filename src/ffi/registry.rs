@@ -1,8 +1,7 @@
 //! The handles that are alive, by address: a freed or foreign pointer is an error, not undefined behaviour.
 
-use std::collections::HashMap;
-
 use parking_lot::RwLock;
+use rustc_hash::FxHashMap;
 
 use crate::error::{Result, bail};
 
@@ -12,7 +11,7 @@ pub(super) trait Handle {
     const NOUN: &'static str;
 }
 
-static ALIVE: RwLock<Option<HashMap<usize, &'static str>>> = RwLock::new(None);
+static ALIVE: RwLock<Option<FxHashMap<usize, &'static str>>> = RwLock::new(None);
 
 /// Gives an object to the caller as a handle.
 pub(super) fn give<T: Handle>(value: T) -> *mut T {
@@ -48,5 +47,5 @@ pub(super) fn take<T: Handle>(handle: *mut T) -> Option<T> {
 
 /// Number of handles alive.
 pub(super) fn count() -> usize {
-    ALIVE.read().as_ref().map_or(0, HashMap::len)
+    ALIVE.read().as_ref().map_or(0, |alive| alive.len())
 }

@@ -1,6 +1,6 @@
 //! Names of values: module paths as the checkpoint spells them, and the short names that are the same on every model.
 
-use std::collections::HashMap;
+use rustc_hash::FxHashMap;
 
 use crate::core::arch::tape::Program;
 use crate::error::{Result, bail, err, nearest};
@@ -19,10 +19,10 @@ pub struct Sites {
     /// Full paths in execution order; a [`SiteId`] is an index.
     paths: Vec<String>,
     /// Every exact name: full paths, modules (meaning their output) and short names.
-    exact: HashMap<String, SiteId>,
+    exact: FxHashMap<String, SiteId>,
     /// The exact names in a stable order, for patterns and suggestions.
     ordered: Vec<String>,
-    standard: HashMap<SiteId, String>,
+    standard: FxHashMap<SiteId, String>,
     /// `model.layers.`
     layers: Option<String>,
     /// What the checkpoint calls the modules that `attn` and `mlp` mean.
@@ -47,9 +47,9 @@ impl Sites {
         };
         let mut sites = Sites {
             paths: program.hooks.iter().map(|(name, _)| name.clone()).collect(),
-            exact: HashMap::new(),
+            exact: FxHashMap::default(),
             ordered: Vec::new(),
-            standard: HashMap::new(),
+            standard: FxHashMap::default(),
             layers,
             renamed: ["attn", "mlp"].into_iter().filter_map(|r| Some((r, role(r)?.to_owned()))).collect(),
             n_layers: program.n_layers,

@@ -6,6 +6,7 @@
 #![allow(unsafe_code)]
 
 mod array;
+mod division;
 mod dlpack;
 mod dtype;
 mod engine;
@@ -18,6 +19,7 @@ mod quant;
 mod tests;
 
 pub use array::{Array, Element, Owner};
+pub use division::{floor_div, remainder};
 pub use dlpack::{DLManagedTensorVersioned, from_dlpack, to_dlpack};
 pub use dtype::Dtype;
 pub use engine::{BeforeEval, Gate, backend, gate, memory_used, on_eval, peak_memory, reset_peak_memory, uses_cpu};

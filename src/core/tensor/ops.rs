@@ -125,10 +125,6 @@ binary! {
     minimum => mlx_minimum;
     /// Elementwise maximum.
     maximum => mlx_maximum;
-    /// Remainder with the divisor's sign.
-    remainder => mlx_remainder;
-    /// Quotient rounded down.
-    floor_div => mlx_floor_divide;
     /// `a < b`
     less => mlx_less;
     /// `a <= b`
@@ -149,6 +145,14 @@ binary! {
     matmul => mlx_matmul;
     /// `log(e^a + e^b)`
     logaddexp => mlx_logaddexp;
+}
+
+pub(super) fn raw_remainder(a: &Array, b: &Array) -> Result<Array> {
+    make(|res, s| unsafe { mlx_sys::mlx_remainder(res, a.raw(), b.raw(), s) })
+}
+
+pub(super) fn raw_floor_div(a: &Array, b: &Array) -> Result<Array> {
+    make(|res, s| unsafe { mlx_sys::mlx_floor_divide(res, a.raw(), b.raw(), s) })
 }
 
 /// A number in the dtype that lets it meet `like` without changing `like`'s dtype.

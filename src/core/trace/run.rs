@@ -3,7 +3,7 @@
 //! Asking for a slot builds the lazy graph of what it depends on and nothing else. The tape is pure, so a value may be
 //! forgotten and built again; a write forgets what depended on the old value.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
@@ -30,8 +30,9 @@ pub(crate) struct Run {
     edited: Vec<bool>,
     /// Explicit ways taken in this run.
     taken: Vec<bool>,
-    /// Slots whose value the user holds.
-    handed: BTreeSet<Slot>,
+    /// Slots whose value the user holds: as marks, and as a list.
+    handed: Vec<bool>,
+    handed_list: Vec<Slot>,
     /// Keep every handle: asked for, or a late read began a replay.
     pub keep_all: bool,
     /// Highest place built so far.
@@ -58,7 +59,8 @@ impl Run {
             edits_at: HashMap::new(),
             edited: vec![false; program.slots.len()],
             taken: vec![false; program.detours.len()],
-            handed: BTreeSet::new(),
+            handed: vec![false; program.slots.len()],
+            handed_list: Vec::new(),
             keep_all,
             frontier: 0,
             trimmed: false,
@@ -70,7 +72,8 @@ impl Run {
     /// A second continuation that shares everything built so far and has handed out nothing.
     pub fn fork(&self) -> Self {
         let mut fork = self.clone();
-        fork.handed.clear();
+        fork.handed.fill(false);
+        fork.handed_list.clear();
         fork
     }
 
@@ -129,13 +132,14 @@ impl Run {
     /// The value of a slot, its graph built as far as need be.
     pub fn value(&mut self, slot: Slot) -> Result<Array> {
         let holder = self.holder(slot);
-        if self.memo[holder as usize].is_none() {
-            if self.trimmed && self.frontier >= self.model.uses.place(holder) {
-                // A late read: replay once, and from now on keep what the replay makes.
-                self.keep_all = true;
-            }
-            self.build(holder)?;
+        if let Some(value) = &self.memo[holder as usize] {
+            return Ok(value.clone());
         }
+        if self.trimmed && self.frontier >= self.model.uses.place(holder) {
+            // A late read: replay once, and from now on keep what the replay makes.
+            self.keep_all = true;
+        }
+        self.build(holder)?;
         self.memo[holder as usize].clone().ok_or_else(|| err!(Backend, "slot {slot} was not built"))
     }
 
@@ -232,12 +236,17 @@ impl Run {
         let slot = self.model.slot(site);
         self.touch(slot, false)?;
         let value = self.value(slot)?;
-        self.handed.insert(slot);
+        if !std::mem::replace(&mut self.handed[slot as usize], true) {
+            self.handed_list.push(slot);
+        }
         Ok(value)
     }
 
     /// Takes the explicit way past a slot that only it passes through, unless what it leads to is already out.
     fn touch(&mut self, slot: Slot, write: bool) -> Result<()> {
+        if self.model.uses.inside(slot).is_empty() {
+            return Ok(());
+        }
         let model = self.model.clone();
         for d in model.uses.inside(slot) {
             let detour = &model.program.detours[*d as usize];
@@ -312,12 +321,12 @@ impl Run {
     /// A slot the user holds that depends on `slot`.
     fn seen_from(&self, slot: Slot) -> Option<Slot> {
         let place = self.model.uses.place(slot);
-        if !self.handed.iter().any(|h| *h != slot && self.model.uses.place(*h) >= place) {
+        if !self.handed_list.iter().any(|h| *h != slot && self.model.uses.place(*h) >= place) {
             return None;
         }
         let mut found = None;
         self.walk_from(slot, &mut |s| {
-            if self.handed.contains(&s) {
+            if self.handed[s as usize] {
                 found = Some(s);
             }
             found.is_some()
@@ -381,7 +390,7 @@ impl Run {
 
     /// Whether a later instruction of this run still needs the slot, or the user holds it.
     fn is_needed(&self, slot: Slot) -> bool {
-        self.handed.contains(&slot)
+        self.handed[slot as usize]
             || self.model.uses.any_reader(slot, &mut |i| {
                 let instr = &self.model.program.instrs[i as usize];
                 !self.built[i as usize] && instr.outputs.iter().any(|o| self.is_on_the_way(*o, i))
@@ -413,16 +422,16 @@ impl Run {
 
     /// Whether the user holds a slot under one of its names.
     fn is_held(&self, slot: Slot) -> bool {
-        self.handed.contains(&slot) || self.model.uses.aliases(slot).iter().any(|a| self.is_held(*a))
+        self.handed[slot as usize] || self.model.uses.aliases(slot).iter().any(|a| self.is_held(*a))
     }
 
     /// Whether anything the user holds depends on `slot`.
     pub fn reaches_the_user(&self, slot: Slot) -> bool {
-        self.handed.contains(&slot) || self.seen_from(slot).is_some()
+        self.handed[slot as usize] || self.seen_from(slot).is_some()
     }
 
     /// Whether the user has read anything at all.
     pub fn was_read(&self) -> bool {
-        !self.handed.is_empty()
+        !self.handed_list.is_empty()
     }
 }
