@@ -199,7 +199,7 @@ typedef struct {
     size_t struct_size;
     /// The dtype to compute in, such as "float32". NULL: float32 on the CPU backend, else the checkpoint's own.
     const char *dtype;
-    /// 1 keeps quantised weights packed, 0 unpacks them at load, -1 does what is faster on the backend.
+    /// 1 keeps quantised weights packed, 0 unpacks them at load, -1 keeps them on Metal only (see docs/performance.md).
     int32_t keep_quantised;
     /// 1 never touches the network.
     int32_t offline;

@@ -31,7 +31,7 @@ pub struct mlxterp_model_options {
     pub struct_size: usize,
     /// The dtype to compute in, such as "float32". NULL: float32 on the CPU backend, else the checkpoint's own.
     pub dtype: *const c_char,
-    /// 1 keeps quantised weights packed, 0 unpacks them at load, -1 does what is faster on the backend.
+    /// 1 keeps quantised weights packed, 0 unpacks them at load, -1 keeps them on Metal only (see docs/performance.md).
     pub keep_quantised: i32,
     /// 1 never touches the network.
     pub offline: i32,

@@ -55,9 +55,10 @@ pub fn lens_page(lens: &LogitLens, title: &str) -> String {
     page
 }
 
-/// White space that would not show.
+/// White space that would not show: line ends and tabs always, spaces where there is nothing else.
 fn visible(text: &str) -> String {
-    text.replace('\n', "⏎").replace('\t', "⇥")
+    let shown = text.replace('\n', "⏎").replace('\t', "⇥");
+    if shown.trim().is_empty() { shown.replace(' ', "␣") } else { shown }
 }
 
 fn escape(text: &str) -> String {
@@ -73,6 +74,7 @@ mod tests {
     fn markup_in_tokens_is_text() {
         let cell = Cell { token: 0, text: "<b>\"\n".into(), probability: 0.5 };
         let page = lens_page(&LogitLens { tokens: vec!["<i>".into()], cells: vec![vec![cell]] }, "a & b");
+        assert_eq!((visible(" "), visible(" a")), ("␣".to_owned(), " a".to_owned()));
         assert!(page.contains("&lt;b&gt;&quot;⏎</td>") && page.contains("<h1>a &amp; b</h1>"));
         assert!(!page.contains("<i>") && !page.contains("http"));
     }

@@ -66,7 +66,16 @@ fn run(task: Task) -> Result<()> {
             setup::run(None)?;
             model::fetch()?;
             // The development profile: what `cargo xtask test` builds too, and the work is MLX's either way.
-            shell::run(shell::cargo().args(["run", "--quiet", "--bin", "mlxterp", "--", "demo"]))
+            shell::run(shell::cargo().args([
+                "run",
+                "--quiet",
+                "--bin",
+                "mlxterp",
+                "--",
+                "demo",
+                "--page",
+                "target/logit-lens.html",
+            ]))
         }
         Task::Test { only, skip } => check::run(&only, &skip),
         Task::FetchModel => {

@@ -18,7 +18,8 @@ pub struct LoadOptions {
     /// The dtype to compute in. By default float32 on the CPU backend (its half-precision and packed products are ten
     /// times slower), the checkpoint's own elsewhere.
     pub dtype: Option<Dtype>,
-    /// Whether quantised weights stay packed. By default they are unpacked on the CPU backend only.
+    /// Whether quantised weights stay packed. By default only on Metal: on the CPU backend packed products are slow, and
+    /// on CUDA MLX 0.32.2 got some of them wrong (docs/performance.md).
     pub keep_quantised: Option<bool>,
     /// Name of a shipped architecture description, or the text of a new one. By default the config's `model_type` decides.
     pub description: Option<String>,
@@ -52,7 +53,7 @@ impl Model {
         };
         let files = hub::resolve(source, &options.hub, Some(&mut tell))?;
         let cpu = tensor::uses_cpu();
-        let packed = options.keep_quantised.unwrap_or(!cpu);
+        let packed = options.keep_quantised.unwrap_or(tensor::packed_products_are_sound_and_fast());
         let (pieces, config, tokenizer) = match &files {
             ModelFiles::Directory(dir) => {
                 let pieces = Pieces::of_directory(dir)?;

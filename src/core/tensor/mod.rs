@@ -22,7 +22,10 @@ pub use array::{Array, Element, Owner};
 pub use division::{floor_div, remainder};
 pub use dlpack::{DLManagedTensorVersioned, from_dlpack, to_dlpack};
 pub use dtype::Dtype;
-pub use engine::{BeforeEval, Gate, backend, gate, memory_used, on_eval, peak_memory, reset_peak_memory, uses_cpu};
+pub use engine::{
+    BeforeEval, Gate, backend, gate, memory_used, on_eval, packed_products_are_sound_and_fast, peak_memory,
+    reset_peak_memory, uses_cpu,
+};
 pub use gated::Gated;
 pub use graph::{graph_dot, graph_size};
 pub use ops::*;
