@@ -345,3 +345,14 @@ fn interventions_survive_json() {
     let custom = Intervention::custom("f", |_, _| Ok(None));
     assert_eq!(custom.to_json().unwrap_err().kind(), ErrorKind::Unsupported);
 }
+
+#[test]
+fn a_panic_in_a_hook_poisons_the_trace_and_nothing_else() {
+    let model = model();
+    let trace = model.trace(ids()).unwrap();
+    let panic = Intervention::custom("panic", |_, _| panic!("a bug in a hook"));
+    let attempt = std::panic::AssertUnwindSafe(|| trace.intervene("layers.0.mlp", panic));
+    assert!(std::panic::catch_unwind(attempt).is_err());
+    assert_eq!(trace.output().unwrap_err().kind(), ErrorKind::Panic);
+    model.trace(ids()).unwrap().output().unwrap().eval().unwrap();
+}
