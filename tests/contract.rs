@@ -202,3 +202,30 @@ fn a_4_bit_copy_of_smollm2_keeps_the_contract() {
         }
     }
 }
+
+/// (i) in full: an ablated module is a module whose last weight is zero.
+#[test]
+fn zeroing_a_site_equals_zeroing_its_weights() {
+    let ids = [3u32, 7, 11, 20, 33, 5];
+    let whole = tiny("llama");
+    for (site, weight) in [("attn", "self_attn.o_proj"), ("mlp", "mlp.down_proj")] {
+        for layer in 0..whole.num_layers() {
+            let mut bytes = std::fs::read(fixture("tiny/llama/model.safetensors")).unwrap();
+            let name = format!("model.layers.{layer}.{weight}.weight");
+            let range = {
+                let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+                let data = file.tensor(&name).unwrap().data();
+                let start = data.as_ptr() as usize - bytes.as_ptr() as usize;
+                start..start + data.len()
+            };
+            bytes[range].fill(0);
+            let dir = tempfile::tempdir().unwrap();
+            std::fs::write(dir.path().join("model.safetensors"), bytes).unwrap();
+            std::fs::copy(fixture("tiny/llama/config.json"), dir.path().join("config.json")).unwrap();
+            let zeroed = load(dir.path(), &LoadOptions::default()).forward(ids.to_vec()).unwrap();
+            let options = TraceOptions::default().with(format!("layers.{layer}.{site}"), Intervention::zero_out());
+            let ablated = whole.trace_with(ids.to_vec(), &options).unwrap().output().unwrap();
+            assert_same_bits(&ablated, &zeroed, &format!("(i) layers.{layer}.{site}"));
+        }
+    }
+}
