@@ -3,7 +3,7 @@
 use std::ffi::{c_char, c_void};
 use std::sync::OnceLock;
 
-use super::door::{door, give_text, list, output};
+use super::door::{door, hand_out_text, list, output};
 use super::library::mlxterp_status;
 use super::registry::{Handle, borrow, give, take};
 use crate::core::tensor::{self, Array, DLManagedTensorVersioned, Dtype};
@@ -315,9 +315,5 @@ pub unsafe extern "C" fn mlxterp_array_describe(
     array: *const mlxterp_array,
     out_text: *mut *mut c_char,
 ) -> mlxterp_status {
-    door(|| {
-        let out = output(out_text, std::ptr::null_mut(), "out_text")?;
-        *out = give_text(format!("{:?}", self::array(array)?))?;
-        Ok(())
-    })
+    hand_out_text(out_text, || Ok(format!("{:?}", self::array(array)?)))
 }

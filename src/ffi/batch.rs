@@ -3,13 +3,13 @@
 use std::ffi::c_char;
 
 use super::array::{hand_out, mlxterp_array};
-use super::door::{door, list, output, text};
+use super::door::{door, list, list_by_row, output, text};
 use super::library::mlxterp_status;
 use super::model::mlxterp_model;
 use super::registry::{Handle, borrow, give, take};
 use crate::core::model::Prompts;
 use crate::core::trace::Batch;
-use crate::error::{Result, bail};
+use crate::error::Result;
 
 /// Token ids of one prompt or several, padded on the right. Immutable; any thread may use it.
 pub struct mlxterp_batch(pub(super) Batch);
@@ -51,17 +51,7 @@ pub unsafe extern "C" fn mlxterp_batch_from_tokens(
     out_batch: *mut *mut mlxterp_batch,
 ) -> mlxterp_status {
     hand_out_batch(out_batch, || {
-        let lengths = list(lengths, rows, "lengths")?;
-        let Some(total) = lengths.iter().try_fold(0usize, |n, l| n.checked_add(*l)) else {
-            bail!(InvalidArgument, "lengths {lengths:?} add up to more than memory holds");
-        };
-        let mut ids = list(ids, total, "ids")?;
-        let mut split = Vec::with_capacity(rows);
-        for length in lengths {
-            let (row, rest) = ids.split_at(*length);
-            split.push(row.to_vec());
-            ids = rest;
-        }
+        let split = list_by_row(ids, lengths, rows, ("ids", "lengths"))?;
         borrow(model)?.0.batch(Prompts::Tokens(split))
     })
 }

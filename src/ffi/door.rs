@@ -100,8 +100,32 @@ pub(super) fn list<'a, T>(pointer: *const T, count: usize, name: &str) -> Result
     Ok(unsafe { std::slice::from_raw_parts(pointer, count) })
 }
 
-/// Hands text out, to be freed with `mlxterp_string_free`.
-pub(super) fn give_text(text: String) -> Result<*mut c_char> {
-    let text = CString::new(text).map_err(|_| err!(Backend, "the text holds a NUL byte"))?;
-    Ok(text.into_raw())
+/// A flat list of the caller as rows: `counts[r]` elements of row `r` follow those of row `r - 1`.
+pub(super) fn list_by_row<T: Copy>(
+    flat: *const T,
+    counts: *const usize,
+    rows: usize,
+    names: (&str, &str),
+) -> Result<Vec<Vec<T>>> {
+    let counts = list(counts, rows, names.1)?;
+    let Some(total) = counts.iter().try_fold(0usize, |n, c| n.checked_add(*c)) else {
+        bail!(InvalidArgument, "{} {counts:?} add up to more than memory holds", names.1);
+    };
+    let mut rest = list(flat, total, names.0)?;
+    let row = |count: &usize| {
+        let (own, after) = rest.split_at(*count);
+        rest = after;
+        own.to_vec()
+    };
+    Ok(counts.iter().map(row).collect())
+}
+
+/// A door that hands text out, to be freed with `mlxterp_string_free`.
+pub(super) fn hand_out_text(out: *mut *mut c_char, work: impl FnOnce() -> Result<String>) -> mlxterp_status {
+    door(|| {
+        let out = output(out, std::ptr::null_mut(), "out_text")?;
+        let text = CString::new(work()?).map_err(|_| err!(Backend, "the text holds a NUL byte"))?;
+        *out = text.into_raw();
+        Ok(())
+    })
 }

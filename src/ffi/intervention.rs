@@ -3,7 +3,7 @@
 use std::ffi::{CString, c_char, c_void};
 
 use super::array::{array, mlxterp_array, mlxterp_destroy_fn};
-use super::door::{door, give_text, list, output, text};
+use super::door::{door, hand_out_text, list, list_by_row, output, text};
 use super::library::mlxterp_status;
 use super::registry::{Handle, borrow, give, take};
 use crate::core::intervention::{Event, Intervention};
@@ -226,16 +226,7 @@ pub unsafe extern "C" fn mlxterp_intervention_select_positions_by_row(
     out_intervention: *mut *mut mlxterp_intervention,
 ) -> mlxterp_status {
     hand_out(out_intervention, || {
-        let counts = list(counts, rows, "counts")?;
-        let total = counts.iter().try_fold(0usize, |n, c| n.checked_add(*c));
-        let Some(total) = total else { bail!(InvalidArgument, "counts {counts:?} are too large") };
-        let mut all = list(positions, total, "positions")?;
-        let mut split = Vec::with_capacity(rows);
-        for count in counts {
-            let (own, rest) = all.split_at(*count);
-            split.push(own.to_vec());
-            all = rest;
-        }
+        let split = list_by_row(positions, counts, rows, ("positions", "counts"))?;
         Ok(borrow(intervention)?.0.clone().positions_by_row(split))
     })
 }
@@ -255,11 +246,7 @@ pub unsafe extern "C" fn mlxterp_intervention_to_json(
     intervention: *const mlxterp_intervention,
     out_text: *mut *mut c_char,
 ) -> mlxterp_status {
-    door(|| {
-        let out = output(out_text, std::ptr::null_mut(), "out_text")?;
-        *out = give_text(borrow(intervention)?.0.to_json()?)?;
-        Ok(())
-    })
+    hand_out_text(out_text, || borrow(intervention)?.0.to_json())
 }
 
 /// In words. Free with mlxterp_string_free.
@@ -268,11 +255,7 @@ pub unsafe extern "C" fn mlxterp_intervention_describe(
     intervention: *const mlxterp_intervention,
     out_text: *mut *mut c_char,
 ) -> mlxterp_status {
-    door(|| {
-        let out = output(out_text, std::ptr::null_mut(), "out_text")?;
-        *out = give_text(borrow(intervention)?.0.to_string())?;
-        Ok(())
-    })
+    hand_out_text(out_text, || Ok(borrow(intervention)?.0.to_string()))
 }
 
 /// Whether two interventions do the same. Custom ones are equal only to themselves.

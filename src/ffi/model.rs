@@ -4,7 +4,7 @@ use std::ffi::{c_char, c_void};
 
 use super::array::{hand_out, mlxterp_array};
 use super::batch::mlxterp_batch;
-use super::door::{door, give_text, list, optional_text, output, text};
+use super::door::{door, hand_out_text, list, optional_text, output, text};
 use super::library::mlxterp_status;
 use super::registry::{Handle, borrow, give, take};
 use crate::core::model::{LoadOptions, LoadProgress, Model};
@@ -163,15 +163,7 @@ pub unsafe extern "C" fn mlxterp_model_vocab_size(model: *const mlxterp_model) -
     borrow(model).map_or(0, |m| m.0.vocab_size())
 }
 
-fn hand_out_text(out: *mut *mut c_char, work: impl FnOnce() -> Result<String>) -> mlxterp_status {
-    door(|| {
-        let out = output(out, std::ptr::null_mut(), "out_text")?;
-        *out = give_text(work()?)?;
-        Ok(())
-    })
-}
-
-fn json<T: serde::Serialize>(value: &T) -> Result<String> {
+pub(super) fn json<T: serde::Serialize>(value: &T) -> Result<String> {
     serde_json::to_string(value).map_err(|e| err!(Backend, "{e}"))
 }
 

@@ -5,13 +5,13 @@ use std::ffi::c_char;
 use super::array::{array, hand_out, mlxterp_array};
 use super::array_ops::{mlxterp_index, subscripts};
 use super::batch::mlxterp_batch;
-use super::door::{door, give_text, list, output, text};
+use super::door::{door, hand_out_text, list, output, text};
 use super::intervention::mlxterp_intervention;
 use super::library::mlxterp_status;
-use super::model::mlxterp_model;
+use super::model::{json, mlxterp_model};
 use super::registry::{Handle, borrow, give, take};
 use crate::core::trace::{Keep, Trace, TraceOptions};
-use crate::error::{Result, bail, err};
+use crate::error::{Result, bail};
 
 /// One forward pass of a model over one batch: built lazily, stopped anywhere, changed, continued. Keeps its model
 /// alive. Any thread may use it.
@@ -178,12 +178,7 @@ pub unsafe extern "C" fn mlxterp_trace_receipts_json(
     trace: *const mlxterp_trace,
     out_text: *mut *mut c_char,
 ) -> mlxterp_status {
-    door(|| {
-        let out = output(out_text, std::ptr::null_mut(), "out_text")?;
-        let receipts = borrow(trace)?.0.receipts()?;
-        *out = give_text(serde_json::to_string(&receipts).map_err(|e| err!(Backend, "{e}"))?)?;
-        Ok(())
-    })
+    hand_out_text(out_text, || json(&borrow(trace)?.0.receipts()?))
 }
 
 /// The tokens of the trace, as a batch handle of the caller's.

@@ -9,7 +9,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::expression::{evaluate, sources};
-use super::load::{LoadProgress, OnProgress};
+use super::load::{LoadProgress, OnProgress, optional};
 use crate::core::arch::tape::{Op, Program, Weights};
 use crate::core::arch::{TensorInfo, WeightExpr};
 use crate::core::tensor::{self, Array, Dtype, Quantization};
@@ -86,11 +86,7 @@ impl Pieces {
             }
         }
         let metadata = checkpoint.metadata().ok_or_else(|| err!(Corrupt, "{}: no metadata", path.display()))?;
-        let tokenizer = match Tokenizer::from_gguf(metadata) {
-            Ok(t) => Some(t),
-            Err(e) if e.kind() == crate::error::ErrorKind::NotFound => None,
-            Err(e) => return Err(e.context(path.display())),
-        };
+        let tokenizer = optional(Tokenizer::from_gguf(metadata)).map_err(|e| e.context(path.display()))?;
         Ok((pieces, model.config, tokenizer))
     }
 
@@ -350,7 +346,7 @@ fn read_ggml(placed: &PlacedTensor, dtype: Dtype) -> Result<Array> {
     evaluated(tensor::cast(&array, dtype)?)
 }
 
-/// Unpacks in pieces of whole rows, so that reordering rows never copies a whole tensor.
+/// Unpacks through a small buffer, so that float32 numbers never pile up beside their array.
 fn unpack(kind: GgmlType, placed: &PlacedTensor, out: &mut [u8]) -> Result<()> {
     let bytes = placed.bytes();
     let mut buffer = vec![0f32; kind.block_len() * 1024];

@@ -80,7 +80,7 @@ impl Model {
 }
 
 /// A checkpoint without a tokenizer can still be traced by token ids.
-fn optional(tokenizer: Result<Tokenizer>) -> Result<Option<Tokenizer>> {
+pub(super) fn optional(tokenizer: Result<Tokenizer>) -> Result<Option<Tokenizer>> {
     match tokenizer {
         Ok(t) => Ok(Some(t)),
         Err(e) if e.kind() == crate::error::ErrorKind::NotFound => Ok(None),

@@ -59,7 +59,8 @@ impl Drop for VectorArray {
 
 pub(super) const NONE: mlx_array = mlx_array { ctx: std::ptr::null_mut() };
 
-fn some(a: Option<&Array>) -> mlx_array {
+/// An array that may be left out, as the C layer wants it.
+pub(super) fn some(a: Option<&Array>) -> mlx_array {
     a.map_or(NONE, Array::raw)
 }
 

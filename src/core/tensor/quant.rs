@@ -4,7 +4,7 @@ use std::ffi::CString;
 
 use mlx_sys::{mlx_optional_dtype, mlx_optional_int};
 
-use super::ops::{NONE, VectorArray, make};
+use super::ops::{NONE, VectorArray, make, some};
 use super::{Array, Dtype};
 use crate::error::Result;
 
@@ -28,10 +28,6 @@ impl Quantization {
 
 fn int(n: usize) -> mlx_optional_int {
     mlx_optional_int { value: n as i32, has_value: true }
-}
-
-fn some(a: Option<&Array>) -> mlx_sys::mlx_array {
-    a.map_or(NONE, Array::raw)
 }
 
 /// `[weight, scales]` and, for `affine`, `biases`.

@@ -91,6 +91,11 @@ fn whole_mask(
     }
 }
 
+/// Queries in the dtype in which the scores are computed.
+fn queries_of(a: &Attention, q: &Array) -> Result<Array> {
+    if a.f32 { t::cast(q, Dtype::Float32) } else { Ok(q.clone()) }
+}
+
 /// Inputs q, k, v (and extras); output z.
 pub(super) fn fused(a: &Attention, instr: &Instr, x: &[&Array], around: &mut Surroundings<'_>) -> Result<Array> {
     let e = extras(a, instr, x)?;
@@ -100,13 +105,7 @@ pub(super) fn fused(a: &Attention, instr: &Instr, x: &[&Array], around: &mut Sur
         let s = scores(a, instr, x, around)?;
         return mix(&softmax_with_sinks(&s, e.sinks)?, v);
     }
-    let wide;
-    let q = if a.f32 {
-        wide = t::cast(q, Dtype::Float32)?;
-        &wide
-    } else {
-        q
-    };
+    let q = &queries_of(a, q)?;
     let (queries, keys) = (q.dim(2), k.dim(2));
     let simple = a.window.is_none() && a.chunk.is_none() && e.mask.is_none() && e.bias.is_none();
     let z = if simple && a.causal {
@@ -131,13 +130,7 @@ pub(super) fn fused(a: &Attention, instr: &Instr, x: &[&Array], around: &mut Sur
 pub(super) fn scores(a: &Attention, instr: &Instr, x: &[&Array], around: &mut Surroundings<'_>) -> Result<Array> {
     let e = extras(a, instr, x)?;
     let (q, k) = (x[0], x[1]);
-    let wide;
-    let q = if a.f32 {
-        wide = t::cast(q, Dtype::Float32)?;
-        &wide
-    } else {
-        q
-    };
+    let q = &queries_of(a, q)?;
     let (heads, kv_heads) = (q.dim(1), k.dim(1));
     if !heads.is_multiple_of(kv_heads) {
         bail!(Shape, "{heads} query heads cannot share {kv_heads} key heads");
