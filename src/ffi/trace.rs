@@ -72,6 +72,7 @@ fn read_options(o: &mlxterp_trace_options) -> Result<TraceOptions> {
             .collect::<Result<_>>()?,
         keep: if o.keep_all != 0 { Keep::All } else { Keep::Read },
         strict: o.strict != 0,
+        cache: None,
     })
 }
 

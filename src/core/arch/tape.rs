@@ -261,6 +261,13 @@ pub enum Op {
     },
 }
 
+impl Op {
+    /// Whether it remembers something from one run to the next.
+    pub fn remembers(&self) -> bool {
+        matches!(self, Op::Cache)
+    }
+}
+
 /// One step of the tape.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Instr {

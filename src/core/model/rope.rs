@@ -91,17 +91,19 @@ impl Rotation {
         Ok(())
     }
 
-    /// Turns `x` `[rows, .., positions, features]` whose first position is `offset`. Where the rotation depends on the
-    /// length, each row is turned by its own, as it would be alone.
-    pub fn apply(&self, x: &Array, offset: usize, lengths: &[usize]) -> Result<Array> {
+    /// Turns `x` `[rows, .., positions, features]`, each row's first position being in `starts`. Where the rotation
+    /// depends on the length, each row is turned by its own, as it would be alone.
+    pub fn apply(&self, x: &Array, starts: &[usize], lengths: &[usize]) -> Result<Array> {
         let scaled = if self.input_scale == 1.0 { None } else { Some(self.scale_turned(x)?) };
         let x = scaled.as_ref().unwrap_or(x);
-        let same = lengths.windows(2).all(|w| w[0] == w[1]);
-        if same || matches!(self.by_length, ByLength::Nothing) || x.dim(0) != lengths.len() {
-            return self.turn(x, offset, offset + lengths.first().copied().unwrap_or(0));
+        let same = |list: &[usize]| list.windows(2).all(|w| w[0] == w[1]);
+        let by_length = !matches!(self.by_length, ByLength::Nothing);
+        if (same(starts) && (same(lengths) || !by_length)) || x.dim(0) != starts.len() {
+            let start = starts.first().copied().unwrap_or(0);
+            return self.turn(x, start, start + lengths.first().copied().unwrap_or(0));
         }
-        let rows = tensor::split(x, lengths.len(), 0)?;
-        let turned = rows.iter().zip(lengths).map(|(row, n)| self.turn(row, offset, offset + n));
+        let rows = tensor::split(x, starts.len(), 0)?;
+        let turned = rows.iter().zip(starts.iter().zip(lengths)).map(|(row, (s, n))| self.turn(row, *s, s + n));
         tensor::concatenate(&turned.collect::<Result<Vec<_>>>()?, 0)
     }
 

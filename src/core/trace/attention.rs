@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use super::batch::Batch;
+use super::batch::{Batch, NOWHERE};
 use super::kernels::Surroundings;
 use crate::core::arch::tape::{Attention, Instr};
 use crate::core::tensor::{self as t, Array, Dtype, Mask};
@@ -31,9 +31,21 @@ impl Masks {
     }
 }
 
+/// Positions of queries `[.., queries, 1]` and keys `[.., 1, keys]`.
+fn positions(queries: usize, keys: usize, batch: &Batch) -> Result<(Array, Array)> {
+    if !batch.has_gaps() || keys != batch.past_width() + batch.width() || queries != batch.width() {
+        // Keys are what was seen before and then the queries' own, without gaps.
+        let first = keys.saturating_sub(queries) as i64;
+        let q = t::expand_dims(&t::arange(first, first + queries as i64, Dtype::Int32)?, 1)?;
+        return Ok((q, t::expand_dims(&t::arange(0, keys as i64, Dtype::Int32)?, 0)?));
+    }
+    let all = Array::from_slice(&batch.column_positions(), &[batch.len(), 1, 1, keys])?;
+    let own = t::split_at(&all, &[(keys - queries) as i32], -1)?.swap_remove(1);
+    Ok((t::swap_axes(&own, -1, -2)?, all))
+}
+
 fn build_mask(a: &Attention, queries: usize, keys: usize, batch: &Batch) -> Result<Option<Array>> {
-    let q = t::expand_dims(&t::arange((keys - queries) as i64, keys as i64, Dtype::Int32)?, 1)?;
-    let k = t::expand_dims(&t::arange(0, keys as i64, Dtype::Int32)?, 0)?;
+    let (q, k) = positions(queries, keys, batch)?;
     let mut parts = Vec::new();
     if a.causal {
         parts.push(t::greater_equal(&q, &k)?);
@@ -51,10 +63,13 @@ fn build_mask(a: &Attention, queries: usize, keys: usize, batch: &Batch) -> Resu
         parts.push(t::equal(&t::floor_div(&q, &c)?, &t::floor_div(&k, &c)?)?);
     }
     // A causal query never sees the padding, which stands at the end; any other would.
-    if !a.causal && batch.is_padded() {
-        let lengths: Vec<i32> = batch.lengths().iter().map(|n| *n as i32).collect();
+    if !a.causal && batch.is_padded() && !batch.has_gaps() {
+        let past = keys.saturating_sub(batch.width());
+        let lengths: Vec<i32> = batch.lengths().iter().map(|n| (past + *n) as i32).collect();
         let lengths = Array::from_slice(&lengths, &[lengths.len(), 1, 1, 1])?;
         parts.push(t::less(&k, &lengths)?);
+    } else if !a.causal && batch.has_gaps() {
+        parts.push(t::less(&k, &Array::from_slice(&[NOWHERE], &[])?)?);
     }
     parts.into_iter().map(Ok).reduce(|m, p| t::and(&m?, &p?)).transpose()
 }
@@ -107,7 +122,8 @@ pub(super) fn fused(a: &Attention, instr: &Instr, x: &[&Array], around: &mut Sur
     }
     let q = &queries_of(a, q)?;
     let (queries, keys) = (q.dim(2), k.dim(2));
-    let simple = a.window.is_none() && a.chunk.is_none() && e.mask.is_none() && e.bias.is_none();
+    let simple =
+        !around.batch.has_gaps() && a.window.is_none() && a.chunk.is_none() && e.mask.is_none() && e.bias.is_none();
     let z = if simple && a.causal {
         t::attention(q, k, v, a.scale, if queries > 1 { Mask::Causal } else { Mask::None }, e.sinks)?
     } else {

@@ -3,16 +3,23 @@
 //! Right padding makes a row of a batch what its solo run is without any mask: a causal query never sees what comes
 //! after it, positions count from the row's own beginning, and the row's last token is at its own length.
 
+use std::sync::Arc;
+
+use super::cache::{Cache, Segment};
 use crate::core::tensor::Array;
 use crate::error::{Result, bail};
 
-/// Token ids `[batch, position]` with each row's own length.
+/// Token ids `[batch, position]` with each row's own length, after the tokens that a cache has seen.
 #[derive(Clone, Debug)]
 pub struct Batch {
     rows: Vec<Vec<u32>>,
     lengths: Vec<usize>,
     width: usize,
     ids: Array,
+    /// Position of each row's first token.
+    starts: Vec<usize>,
+    /// What the cache holds in front.
+    past: Arc<Vec<Segment>>,
 }
 
 impl Batch {
@@ -47,7 +54,36 @@ impl Batch {
         let flat: Vec<i32> =
             rows.iter().flat_map(|row| (0..width).map(|p| row.get(p).copied().unwrap_or(padding) as i32)).collect();
         let ids = Array::from_slice(&flat, &[rows.len(), width])?;
-        Ok(Self { rows, lengths, width, ids })
+        let starts = vec![0; rows.len()];
+        Ok(Self { rows, lengths, width, ids, starts, past: Arc::default() })
+    }
+
+    /// The same tokens, standing after those that `cache` has seen.
+    pub(super) fn after(mut self, cache: &Cache, context: Option<usize>) -> Result<Self> {
+        if cache.is_empty() {
+            return Ok(self);
+        }
+        let starts = cache.lengths();
+        if starts.len() != self.len() {
+            bail!(
+                InvalidArgument,
+                "the cache was made with {} rows, the batch has {}: both must be of the same rows",
+                starts.len(),
+                self.len()
+            );
+        }
+        for (r, (start, length)) in starts.iter().zip(&self.lengths).enumerate() {
+            if let Some(limit) = context.filter(|c| start + length > *c) {
+                bail!(
+                    InvalidArgument,
+                    "row {r} has {start} tokens in the cache and {length} new ones, the model's context has {limit} \
+                     (max_position_embeddings)"
+                );
+            }
+        }
+        self.starts = starts;
+        self.past = cache.segments().clone();
+        Ok(self)
     }
 
     /// Each row `n` times over: row `i` of the result is row `i % len` of this batch.
@@ -59,7 +95,15 @@ impl Batch {
         }
         let rows: Vec<_> = self.rows.iter().cloned().cycle().take(self.rows.len() * n).collect();
         let ids = crate::core::tensor::concatenate(std::iter::repeat_n(&self.ids, n), 0)?;
-        Ok(Self { lengths: rows.iter().map(Vec::len).collect(), rows, width: self.width, ids })
+        let past = self.past.iter().map(|s| Segment { width: s.width, lengths: s.lengths.repeat(n) }).collect();
+        Ok(Self {
+            lengths: self.lengths.repeat(n),
+            rows,
+            width: self.width,
+            ids,
+            starts: self.starts.repeat(n),
+            past: Arc::new(past),
+        })
     }
 
     /// Number of rows.
@@ -97,8 +141,48 @@ impl Batch {
         &self.ids
     }
 
-    /// Position of the first token: 0 until generation brings a cache.
-    pub(super) fn offset(&self) -> usize {
-        0
+    /// Position of each row's first token: how many tokens its cache has seen.
+    pub fn starts(&self) -> &[usize] {
+        &self.starts
+    }
+
+    /// Position of the first token, when it is the same for all rows.
+    pub fn start(&self) -> Option<usize> {
+        let first = self.starts.first().copied().unwrap_or(0);
+        self.starts.iter().all(|s| *s == first).then_some(first)
+    }
+
+    /// Columns that a cache holds in front of this batch's own.
+    pub fn past_width(&self) -> usize {
+        self.past.iter().map(|s| s.width).sum()
+    }
+
+    /// Whether a column of the cache is padding in some row.
+    pub(super) fn has_gaps(&self) -> bool {
+        self.past.iter().any(|s| s.lengths.iter().any(|n| *n != s.width))
+    }
+
+    /// The position of every column of the cache and of this batch, row after row. Padding of the cache stands behind
+    /// everything, where no causal query looks.
+    pub(super) fn column_positions(&self) -> Vec<i32> {
+        let mut out = Vec::with_capacity(self.len() * (self.past_width() + self.width));
+        for r in 0..self.len() {
+            let mut at = 0;
+            for s in self.past.iter() {
+                let own = s.lengths[r];
+                out.extend((0..s.width).map(|c| if c < own { (at + c) as i32 } else { NOWHERE }));
+                at += own;
+            }
+            out.extend((0..self.width).map(|c| (at + c) as i32));
+        }
+        out
+    }
+
+    /// What this batch adds to a cache.
+    pub(super) fn segment(&self) -> Segment {
+        Segment { width: self.width, lengths: self.lengths.clone() }
     }
 }
+
+/// The position of padding: behind every token, and far enough from the end of int32 to add a window.
+pub(super) const NOWHERE: i32 = 1 << 30;

@@ -64,7 +64,9 @@ pub(crate) fn forward(model: &Inner, batch: &Batch) -> Result<Array> {
             for s in &instr.inputs {
                 inputs.push(values[source(program, *s) as usize].as_ref().ok_or_else(missing)?);
             }
-            execute(instr, *i, &inputs, &mut Surroundings { parameters: &model.parameters, batch, masks: &mut masks })?
+            let parameters = &model.parameters;
+            let mut around = Surroundings { parameters, batch, masks: &mut masks, cache: None, kept: None };
+            execute(instr, *i, &inputs, &mut around)?
         };
         for (slot, value) in instr.outputs.iter().zip(made) {
             values[*slot as usize] = Some(value);

@@ -4,6 +4,7 @@ use smallvec::{SmallVec, smallvec};
 
 use super::attention;
 use super::batch::Batch;
+use super::cache::{Cache, State};
 use crate::core::arch::tape::{Binary, Index, Instr, Op, Operand, Reduce, Unary};
 use crate::core::model::Parameters;
 use crate::core::tensor::{self as t, Array, Dtype};
@@ -12,11 +13,34 @@ use crate::error::{Result, bail, err};
 /// The values an instruction makes.
 pub(super) type Made = SmallVec<[Array; 1]>;
 
-/// What an instruction may look at besides its inputs.
+/// What an instruction may look at besides its inputs, and where it leaves what it remembers.
 pub(super) struct Surroundings<'a> {
     pub parameters: &'a Parameters,
     pub batch: &'a Batch,
     pub masks: &'a mut attention::Masks,
+    /// What was remembered before this run.
+    pub cache: Option<&'a Cache>,
+    /// What is remembered after it, by instruction; none when nobody asked for it.
+    pub kept: Option<&'a mut [Option<State>]>,
+}
+
+impl Surroundings<'_> {
+    /// What instruction `index` remembers of earlier runs.
+    pub fn past(&self, index: u32) -> Option<&[Array]> {
+        self.cache.and_then(|c| c.state(index))
+    }
+
+    /// Whether anybody wants the state after this run.
+    pub fn keeps(&self) -> bool {
+        self.kept.is_some()
+    }
+
+    /// Leaves what instruction `index` remembers for the next run.
+    pub fn keep(&mut self, index: u32, state: impl IntoIterator<Item = Array>) {
+        if let Some(kept) = &mut self.kept {
+            kept[index as usize] = Some(state.into_iter().collect());
+        }
+    }
 }
 
 /// Runs instruction number `index`.
@@ -40,7 +64,7 @@ fn run(instr: &Instr, index: u32, x: &[&Array], around: &mut Surroundings<'_>) -
             let w = shifted(p, *weight, *offset)?;
             t::layer_norm(x[0], w.as_ref(), bias.map(|b| p.tensor(b)).transpose()?, *eps)?
         }
-        Op::Rope(_) => p.rotation(index).apply(x[0], around.batch.offset(), around.batch.lengths())?,
+        Op::Rope(_) => p.rotation(index).apply(x[0], around.batch.starts(), around.batch.lengths())?,
         Op::Param(id) => p.tensor(*id)?.clone(),
         Op::Heads { n } => t::transpose(&split_last(x[0], *n)?, &[0, 2, 1, 3])?,
         Op::PerHead { n } => split_last(x[0], *n)?,
@@ -49,7 +73,7 @@ fn run(instr: &Instr, index: u32, x: &[&Array], around: &mut Surroundings<'_>) -
         Op::Split { sizes, axis } => return split(x[0], sizes, *axis as i32, instr.outputs.len()),
         Op::Concat { axis } => t::concatenate(x.iter().copied(), *axis as i32)?,
         Op::Stack { axis } => t::stack(x.iter().copied(), *axis as i32)?,
-        Op::Cache => return Ok(x.iter().map(|a| (*a).clone()).collect()),
+        Op::Cache => return past_and_present(index, x, around),
         Op::Attend(a) => attention::fused(a, instr, x, around)?,
         Op::AttendScores(a) => attention::scores(a, instr, x, around)?,
         Op::AttendPattern(a) => attention::pattern(a, instr, x)?,
@@ -90,11 +114,31 @@ fn run(instr: &Instr, index: u32, x: &[&Array], around: &mut Surroundings<'_>) -
         Op::Repeat { n, axis } => t::repeat(x[0], *n, *axis as i32)?,
         Op::Expand { axis } => t::expand_dims(x[0], *axis as i32)?,
         Op::Squeeze { axis } => t::squeeze(x[0], *axis as i32)?,
-        Op::Positions { add } => {
-            let first = around.batch.offset() as i64 + add;
-            t::arange(first, first + x[0].dim(1) as i64, Dtype::Int32)?
-        }
+        Op::Positions { add } => positions(around.batch, x[0].dim(1), *add)?,
     }])
+}
+
+/// Keys and values of the past in front of this run's, along time.
+fn past_and_present(index: u32, x: &[&Array], around: &mut Surroundings<'_>) -> Result<Made> {
+    let all: Made = match around.past(index) {
+        None => x.iter().map(|a| (*a).clone()).collect(),
+        Some(past) => past.iter().zip(x).map(|(p, a)| t::concatenate([p, a], 2)).collect::<Result<_>>()?,
+    };
+    if around.keeps() {
+        around.keep(index, all.iter().cloned());
+    }
+    Ok(all)
+}
+
+/// Positions of the tokens plus `add`: `[positions]`, or `[rows, positions]` where rows begin at different places.
+fn positions(batch: &Batch, width: usize, add: i64) -> Result<Array> {
+    let row = |start: usize| (start as i64 + add, start as i64 + add + width as i64);
+    if let Some(start) = batch.start() {
+        let (first, end) = row(start);
+        return t::arange(first, end, Dtype::Int32);
+    }
+    let all: Vec<i32> = batch.starts().iter().flat_map(|s| (row(*s).0..row(*s).1).map(|p| p as i32)).collect();
+    Array::from_slice(&all, &[batch.len(), width])
 }
 
 /// A norm's weight with the constant that some checkpoints leave out (`1 + w`).

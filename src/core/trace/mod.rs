@@ -6,6 +6,7 @@
 
 mod attention;
 mod batch;
+mod cache;
 mod edit;
 mod forward;
 mod kernels;
@@ -17,6 +18,7 @@ mod run;
 use std::sync::Arc;
 
 pub use batch::Batch;
+pub use cache::Cache;
 pub(crate) use edit::fit;
 use edit::{Change, Edit};
 pub(crate) use forward::{Straight, forward};
@@ -55,7 +57,13 @@ impl BeforeEval for State {
 
 impl Trace {
     pub(crate) fn start(model: &Model, batch: Batch, options: &TraceOptions) -> Result<Self> {
-        let run = Run::new(model.inner().clone(), Arc::new(batch), options.keep == Keep::All);
+        let mut batch = batch;
+        if let Some(cache) = &options.cache {
+            cache.check(model.inner())?;
+            batch = batch.after(cache, model.context_length())?;
+        }
+        let cache = options.cache.clone();
+        let run = Run::new(model.inner().clone(), Arc::new(batch), options.keep == Keep::All, cache);
         let trace = Self::wrap(model.inner().clone(), options.strict, run);
         let mut edits = Vec::new();
         for (pattern, intervention) in &options.interventions {
@@ -159,6 +167,12 @@ impl Trace {
         }
         let run = self.with(|run| run.fork_rows(n))?;
         Ok(Self::wrap(self.0.model.clone(), self.0.strict, run))
+    }
+
+    /// What the model remembers after this trace's tokens, edits included, lazily: start the next trace with it. The
+    /// trace must have been started with a cache, an empty one for a first step.
+    pub fn cache(&self) -> Result<Cache> {
+        self.with(Run::cache)
     }
 
     /// One receipt a write: what it changed and whether anything read depends on it. Evaluates the norms.

@@ -1,5 +1,6 @@
 //! How a trace is to run.
 
+use super::Cache;
 use crate::core::intervention::Intervention;
 
 /// What a trace keeps while it runs.
@@ -21,12 +22,21 @@ pub struct TraceOptions {
     pub keep: Keep,
     /// Whether a write that changes or reaches nothing is an error at the end of the block.
     pub strict: bool,
+    /// What was seen before these tokens ([`Cache::default`]: nothing). With it, [`Trace::cache`](super::Trace::cache)
+    /// gives the state after them; without it nothing is remembered.
+    pub cache: Option<Cache>,
 }
 
 impl TraceOptions {
     /// With one more intervention.
     pub fn with(mut self, pattern: impl Into<String>, intervention: Intervention) -> Self {
         self.interventions.push((pattern.into(), intervention));
+        self
+    }
+
+    /// Continuing after what `cache` has seen.
+    pub fn after(mut self, cache: &Cache) -> Self {
+        self.cache = Some(cache.clone());
         self
     }
 }

@@ -10,6 +10,7 @@ use smallvec::SmallVec;
 
 use super::attention::Masks;
 use super::batch::Batch;
+use super::cache::{Cache, State};
 use super::edit::Edit;
 use super::kernels::{Surroundings, execute};
 use crate::core::arch::tape::{Producer, Slot};
@@ -25,6 +26,9 @@ pub(crate) struct Run {
     memo: Vec<Option<Array>>,
     built: Vec<bool>,
     masks: Masks,
+    /// What was seen before, and what each instruction remembers afterwards; neither when nobody asked.
+    cache: Option<Cache>,
+    kept: Option<Vec<Option<State>>>,
     pub edits: Vec<Edit>,
     edits_at: HashMap<Slot, Vec<usize>>,
     edited: Vec<bool>,
@@ -49,12 +53,14 @@ enum Step {
 }
 
 impl Run {
-    pub fn new(model: Arc<Inner>, batch: Arc<Batch>, keep_all: bool) -> Self {
+    pub fn new(model: Arc<Inner>, batch: Arc<Batch>, keep_all: bool, cache: Option<Cache>) -> Self {
         let program = &model.program;
         Self {
             memo: vec![None; program.slots.len()],
             built: vec![false; program.instrs.len()],
             masks: Masks::default(),
+            kept: cache.is_some().then(|| vec![None; program.instrs.len()]),
+            cache,
             edits: Vec::new(),
             edits_at: HashMap::new(),
             edited: vec![false; program.slots.len()],
@@ -89,6 +95,12 @@ impl Run {
         let mut fork = self.fork();
         fork.batch = Arc::new(self.batch.repeated(n)?);
         fork.masks = Masks::default();
+        fork.cache = self.cache.as_ref().map(|c| c.repeated(n)).transpose()?;
+        for state in fork.kept.iter_mut().flatten().flatten() {
+            for a in state {
+                *a = self.repeat_rows(a, n)?;
+            }
+        }
         for s in 0..fork.memo.len() {
             if let Some(value) = fork.memo[s].take() {
                 if self.is_needed(s as Slot) {
@@ -144,7 +156,10 @@ impl Run {
     }
 
     fn build(&mut self, slot: Slot) -> Result<()> {
-        let mut stack = vec![Step::Visit(slot)];
+        self.run_steps(vec![Step::Visit(slot)])
+    }
+
+    fn run_steps(&mut self, mut stack: Vec<Step>) -> Result<()> {
         while let Some(step) = stack.pop() {
             match step {
                 Step::Visit(slot) => self.visit(self.holder(slot), &mut stack),
@@ -181,7 +196,8 @@ impl Run {
     fn make(&mut self, index: u32) -> Result<()> {
         let model = self.model.clone();
         let instr = &model.program.instrs[index as usize];
-        if instr.outputs.iter().all(|s| self.memo[*s as usize].is_some()) {
+        let remembered = !instr.op.remembers() || self.kept.as_ref().is_none_or(|k| k[index as usize].is_some());
+        if remembered && instr.outputs.iter().all(|s| self.memo[*s as usize].is_some()) {
             return Ok(());
         }
         let made = {
@@ -190,18 +206,45 @@ impl Run {
             for h in holders {
                 inputs.push(self.memo[h as usize].as_ref().ok_or_else(|| err!(Backend, "an input was not built"))?);
             }
-            let mut around = Surroundings { parameters: &model.parameters, batch: &self.batch, masks: &mut self.masks };
+            let mut around = Surroundings {
+                parameters: &model.parameters,
+                batch: &self.batch,
+                masks: &mut self.masks,
+                cache: self.cache.as_ref(),
+                kept: self.kept.as_deref_mut(),
+            };
             execute(instr, index, &inputs, &mut around)?
         };
         self.built[index as usize] = true;
         self.frontier = self.frontier.max(index + 1);
         for (slot, value) in instr.outputs.iter().zip(made) {
+            if self.memo[*slot as usize].is_some() {
+                continue;
+            }
             self.memo[*slot as usize] = Some(value);
             if self.edited[*slot as usize] {
                 self.apply_edits(*slot)?;
             }
         }
         Ok(())
+    }
+
+    /// What every instruction remembers after this run.
+    pub fn cache(&mut self) -> Result<Cache> {
+        let (Some(cache), model) = (self.cache.clone(), self.model.clone()) else {
+            bail!(
+                InvalidArgument,
+                "the trace remembers nothing: start it with a cache (an empty one for a first step)"
+            );
+        };
+        for (i, instr) in model.program.instrs.iter().enumerate().filter(|(_, instr)| instr.op.remembers()) {
+            if self.kept.as_ref().is_some_and(|k| k[i].is_none()) {
+                let mut stack = vec![Step::Make(i as u32)];
+                stack.extend(instr.inputs.iter().rev().map(|s| Step::Visit(*s)));
+                self.run_steps(stack)?;
+            }
+        }
+        Ok(cache.after(&model, self.batch.segment(), self.kept.clone().unwrap_or_default()))
     }
 
     fn last_edit(&self, slot: Slot) -> Option<&Edit> {
@@ -382,6 +425,9 @@ impl Run {
         self.memo[slot as usize] = None;
         if let Producer::Instr(i) = self.producer(slot) {
             self.built[i as usize] = false;
+            if let Some(kept) = &mut self.kept {
+                kept[i as usize] = None;
+            }
         }
         for e in self.edits_at.get(&slot).into_iter().flatten() {
             self.edits[*e].forget();

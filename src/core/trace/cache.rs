@@ -1,0 +1,100 @@
+//! What a model remembers between one trace and the next: keys and values, convolution tails, recurrent states.
+//!
+//! A cache is a value. Each trace that was started with one gives the next; the one before stays as it was, so going
+//! back, forking and trying several continuations need no copies. Rows of a padded batch keep their own lengths: what
+//! was padding in an earlier step is never seen by a later one, and each row counts its positions on its own.
+
+use std::sync::{Arc, Weak};
+
+use smallvec::SmallVec;
+
+use crate::core::model::Inner;
+use crate::core::tensor::{self, Array};
+use crate::error::{Result, bail};
+
+/// What one instruction remembers.
+pub(super) type State = SmallVec<[Array; 2]>;
+
+/// Columns that one step added to every row, of which each row's own are the first ones.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Segment {
+    pub width: usize,
+    pub lengths: Vec<usize>,
+}
+
+/// The state of a model after some tokens. [`Cache::default`] has seen none.
+#[derive(Clone, Default)]
+pub struct Cache {
+    model: Option<Weak<Inner>>,
+    segments: Arc<Vec<Segment>>,
+    states: Arc<Vec<Option<State>>>,
+}
+
+impl Cache {
+    pub(super) fn after(&self, model: &Arc<Inner>, segment: Segment, states: Vec<Option<State>>) -> Self {
+        let mut segments = self.segments.as_ref().clone();
+        segments.push(segment);
+        Self { model: Some(Arc::downgrade(model)), segments: Arc::new(segments), states: Arc::new(states) }
+    }
+
+    /// Whether it has seen no tokens yet.
+    pub fn is_empty(&self) -> bool {
+        self.segments.is_empty()
+    }
+
+    /// Tokens each row has seen; empty when it has seen none.
+    pub fn lengths(&self) -> Vec<usize> {
+        let rows = self.segments.first().map_or(0, |s| s.lengths.len());
+        (0..rows).map(|r| self.segments.iter().map(|s| s.lengths[r]).sum()).collect()
+    }
+
+    /// Bytes that its arrays hold, or will hold once they are computed.
+    pub fn byte_size(&self) -> usize {
+        self.states.iter().flatten().flatten().map(Array::byte_size).sum()
+    }
+
+    /// Computes what it remembers, so that the graph behind it can be freed.
+    pub fn eval(&self) -> Result<()> {
+        Array::eval_all(self.states.iter().flatten().flatten())
+    }
+
+    pub(crate) fn segments(&self) -> &Arc<Vec<Segment>> {
+        &self.segments
+    }
+
+    /// What instruction `index` remembers.
+    pub(super) fn state(&self, index: u32) -> Option<&[Array]> {
+        self.states.get(index as usize)?.as_deref()
+    }
+
+    /// Refuses a cache of another model.
+    pub(super) fn check(&self, model: &Arc<Inner>) -> Result<()> {
+        match &self.model {
+            Some(own) if !std::ptr::eq(own.as_ptr(), Arc::as_ptr(model)) => {
+                bail!(InvalidArgument, "the cache was made by another model: start '{}' with an empty one", model.name)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Each row `n` times over.
+    pub(super) fn repeated(&self, n: usize) -> Result<Self> {
+        let rows = self.segments.first().map_or(0, |s| s.lengths.len());
+        let repeat = |a: &Array| {
+            if a.ndim() == 0 || a.dim(0) != rows {
+                return Ok(a.clone());
+            }
+            tensor::concatenate(std::iter::repeat_n(a, n), 0)
+        };
+        let states = self.states.iter().map(|s| s.as_ref().map(|s| s.iter().map(repeat).collect()).transpose());
+        let states = states.collect::<Result<Vec<Option<State>>>>()?;
+        let segments = self.segments.iter().map(|s| Segment { width: s.width, lengths: s.lengths.repeat(n) }).collect();
+        Ok(Self { model: self.model.clone(), segments: Arc::new(segments), states: Arc::new(states) })
+    }
+}
+
+impl std::fmt::Debug for Cache {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cache").field("lengths", &self.lengths()).field("bytes", &self.byte_size()).finish()
+    }
+}
