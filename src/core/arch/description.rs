@@ -105,6 +105,12 @@ impl Description {
         &self.types
     }
 
+    /// The roles it names, sorted; a wrapper's are those of the description inside.
+    pub fn role_names(&self) -> Vec<&str> {
+        let of = self.wraps.as_ref().map_or(self, |(inner, _)| inner);
+        of.roles.keys().map(String::as_str).collect()
+    }
+
     /// For a wrapper, the description inside; and the configuration that the computing description reads.
     pub(super) fn unwrapped(&self, config: &Value) -> (Option<Arc<Description>>, Value) {
         let Some((inner, _)) = &self.wraps else {

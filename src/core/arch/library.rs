@@ -1,52 +1,74 @@
-//! The descriptions that come with the library.
+//! The descriptions that come with the library: texts, of which only those asked for are read.
 
-use std::collections::HashMap;
-use std::sync::{Arc, LazyLock};
+use std::collections::BTreeMap;
+use std::sync::{Arc, LazyLock, OnceLock};
 
 use super::description::Description;
+use super::parser;
 use crate::error::{Result, bail, nearest};
 
-const TEXTS: [(&str, &str); 2] =
-    [("llama", include_str!("library/llama.arch")), ("smollm3", include_str!("library/smollm3.arch"))];
+/// A description's text, and what was read from it once somebody asked.
+struct Shipped {
+    name: &'static str,
+    text: &'static str,
+    read: OnceLock<Result<Arc<Description>>>,
+}
 
-/// All descriptions by model type. They are part of this library, and its tests read every one.
-static BY_TYPE: LazyLock<HashMap<String, Result<Arc<Description>>>> = LazyLock::new(|| {
-    let mut all = HashMap::new();
-    for (name, text) in TEXTS {
-        match Description::parse(text, name) {
-            Ok(d) => {
-                let d = Arc::new(d);
-                all.extend(d.model_types().iter().map(|t| (t.clone(), Ok(d.clone()))));
-            }
-            Err(e) => {
-                all.insert(name.to_owned(), Err(e));
-            }
-        }
-    }
-    all
+/// One line per file of `library/`, sorted. A test compares the list with the directory.
+macro_rules! shipped {
+    ($($name:literal)*) => {
+        static ALL: [Shipped; [$($name),*].len()] = [$(Shipped {
+            name: $name,
+            text: include_str!(concat!("library/", $name, ".arch")),
+            read: OnceLock::new(),
+        }),*];
+    };
+}
+
+shipped! {
+    "llama"
+    "smollm3"
+}
+
+/// Where each model type's description stands in the list. Only the first lines are read for it.
+///
+/// A type that begins with `_` is nobody's: such a description is there to be built upon.
+static BY_TYPE: LazyLock<BTreeMap<String, usize>> = LazyLock::new(|| {
+    let types = |at: usize| parser::model_types(ALL[at].text, ALL[at].name).unwrap_or_default();
+    let all = (0..ALL.len()).flat_map(|at| types(at).into_iter().map(move |t| (t, at)));
+    all.filter(|(t, _)| !t.starts_with('_')).collect()
 });
+
+impl Shipped {
+    fn description(&self) -> Result<Arc<Description>> {
+        self.read.get_or_init(|| Description::parse(self.text, self.name).map(Arc::new)).clone()
+    }
+}
 
 /// The text of a description of the library, as a start for one's own.
 pub fn text(name: &str) -> Option<&'static str> {
-    TEXTS.iter().find(|(n, _)| *n == name).map(|(_, t)| *t)
+    ALL.iter().find(|d| d.name == name).map(|d| d.text)
 }
 
-/// Names of the descriptions.
+/// The description of that name, if the library has one.
+pub fn named(name: &str) -> Option<Result<Arc<Description>>> {
+    ALL.iter().find(|d| d.name == name).map(Shipped::description)
+}
+
+/// Names of the descriptions, sorted.
 pub fn names() -> Vec<&'static str> {
-    TEXTS.iter().map(|(n, _)| *n).collect()
+    ALL.iter().map(|d| d.name).collect()
 }
 
 /// The model types that have a description, sorted.
 pub fn supported() -> Vec<&'static str> {
-    let mut types: Vec<&'static str> = BY_TYPE.keys().map(String::as_str).collect();
-    types.sort_unstable();
-    types
+    BY_TYPE.keys().map(String::as_str).collect()
 }
 
 /// The description of a `model_type`.
 pub fn for_model_type(model_type: &str) -> Result<Arc<Description>> {
     match BY_TYPE.get(model_type) {
-        Some(found) => found.clone(),
+        Some(at) => ALL[*at].description(),
         None => {
             let types = supported();
             let hint = match nearest(model_type, types.iter().copied(), 1).first() {

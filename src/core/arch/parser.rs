@@ -45,6 +45,12 @@ pub(super) fn parse_file(text: &str, name: &str) -> Result<File> {
     Ok(file)
 }
 
+/// The model types of a description: its first line alone is read.
+pub(super) fn model_types(text: &str, name: &str) -> Result<Vec<String>> {
+    let says = |line: &&str| !line.trim_start().is_empty() && !line.trim_start().starts_with('#');
+    parse_file(text.lines().find(says).unwrap_or_default(), name).map(|file| file.types)
+}
+
 struct Parser<'a> {
     source: Source,
     lines: Vec<Physical<'a>>,

@@ -109,8 +109,8 @@ fn describe(config: &Value, asked: Option<&str>) -> Result<std::sync::Arc<Descri
         Some(text) if text.contains(char::is_whitespace) => {
             Description::parse(text, "the given description").map(Into::into)
         }
-        Some(name) => match library::text(name) {
-            Some(text) => Description::parse(text, name).map(Into::into),
+        Some(name) => match library::named(name) {
+            Some(found) => found,
             None => bail!(
                 NotFound,
                 "no description '{name}': shipped are {}; or give a description's text",
