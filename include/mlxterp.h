@@ -179,6 +179,10 @@ typedef struct mlxterp_array mlxterp_array;
 /// Token ids of one prompt or several, padded on the right. Immutable; any thread may use it.
 typedef struct mlxterp_batch mlxterp_batch;
 
+/// Keys and values, convolution tails and recurrent states after some tokens. Immutable: each trace that was started
+/// with a cache gives a new one. Any thread may use it.
+typedef struct mlxterp_cache mlxterp_cache;
+
 /// A change of a site's value: what, and on which rows, positions, heads or neurons. Immutable; any thread may use it.
 typedef struct mlxterp_intervention mlxterp_intervention;
 
@@ -231,6 +235,9 @@ typedef struct {
     int32_t keep_all;
     /// 1 makes a write that changed or reached nothing an error of mlxterp_trace_finish.
     int32_t strict;
+    /// What was seen before these tokens (mlxterp_cache_empty: nothing); with it mlxterp_trace_cache gives the state
+    /// after them. NULL: nothing is remembered.
+    const mlxterp_cache *cache;
 } mlxterp_trace_options;
 
 /// One subscript.
@@ -388,6 +395,26 @@ mlxterp_status mlxterp_batch_ids(const mlxterp_batch *batch, mlxterp_array **out
 
 /// Ends a handle. NULL is fine.
 void mlxterp_batch_free(mlxterp_batch *batch);
+
+/// A cache that has seen no tokens, for a first trace.
+mlxterp_status mlxterp_cache_empty(mlxterp_cache **out_cache);
+
+/// What the model remembers after the trace's tokens, edits included, lazily. The trace must have been started with a
+/// cache (mlxterp_trace_options.cache).
+mlxterp_status mlxterp_trace_cache(const mlxterp_trace *trace, mlxterp_cache **out_cache);
+
+/// Tokens that each row has seen: writes at most `capacity` numbers to `lengths` (NULL when 0) and their count to
+/// `out_rows`, which is 0 for an empty cache.
+mlxterp_status mlxterp_cache_lengths(const mlxterp_cache *cache, size_t *lengths, size_t capacity, size_t *out_rows);
+
+/// Computes what the cache remembers, so that the graph behind it can be freed.
+mlxterp_status mlxterp_cache_eval(const mlxterp_cache *cache);
+
+/// Bytes that the cache's arrays hold, or will hold once they are computed. 0 when `cache` is not a live handle.
+size_t mlxterp_cache_byte_size(const mlxterp_cache *cache);
+
+/// Ends a handle. NULL is fine.
+void mlxterp_cache_free(mlxterp_cache *cache);
 
 /// Fills in the defaults.
 mlxterp_status mlxterp_trace_options_init(mlxterp_trace_options *options);

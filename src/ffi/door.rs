@@ -129,3 +129,28 @@ pub(super) fn hand_out_text(out: *mut *mut c_char, work: impl FnOnce() -> Result
         Ok(())
     })
 }
+
+/// The caller's options, NULL meaning the defaults. Such structs begin with their size and only grow at their end, so a
+/// caller compiled against an earlier header is understood: what it does not know stays at its default. `oldest` is the
+/// size in the first version, `init` the door that fills one in.
+pub(super) fn read_struct<T: Copy>(pointer: *const T, defaults: T, oldest: usize, init: &str) -> Result<T> {
+    if pointer.is_null() {
+        return Ok(defaults);
+    }
+    if !pointer.is_aligned() {
+        bail!(InvalidArgument, "options is not aligned");
+    }
+    // SAFETY: not NULL, aligned; the header says it points to the struct, whose first member is its size.
+    let size = unsafe { pointer.cast::<usize>().read() };
+    if size < oldest || size > size_of::<T>() {
+        bail!(
+            InvalidArgument,
+            "options.struct_size is {size}, {oldest} to {} are known: call {init} first",
+            size_of::<T>()
+        );
+    }
+    let mut read = defaults;
+    // SAFETY: the caller's struct has `size` bytes, ours at least as many; both are plain data.
+    unsafe { std::ptr::copy_nonoverlapping(pointer.cast::<u8>(), (&raw mut read).cast::<u8>(), size) };
+    Ok(read)
+}

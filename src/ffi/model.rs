@@ -4,7 +4,7 @@ use std::ffi::{c_char, c_void};
 
 use super::array::{hand_out, mlxterp_array};
 use super::batch::mlxterp_batch;
-use super::door::{door, hand_out_text, list, optional_text, output, text};
+use super::door::{door, hand_out_text, list, optional_text, output, read_struct, text};
 use super::library::mlxterp_status;
 use super::registry::{Handle, borrow, give, take};
 use crate::core::model::{LoadOptions, LoadProgress, Model};
@@ -26,6 +26,7 @@ pub type mlxterp_progress_fn =
 
 /// Options of mlxterp_model_load. Begin with mlxterp_model_options_init.
 #[repr(C)]
+#[derive(Clone, Copy)]
 pub struct mlxterp_model_options {
     /// Size of this struct.
     pub struct_size: usize,
@@ -49,35 +50,33 @@ pub struct mlxterp_model_options {
     pub progress_user: *mut c_void,
 }
 
+const DEFAULTS: mlxterp_model_options = mlxterp_model_options {
+    struct_size: size_of::<mlxterp_model_options>(),
+    dtype: std::ptr::null(),
+    keep_quantised: -1,
+    offline: 0,
+    description: std::ptr::null(),
+    revision: std::ptr::null(),
+    token: std::ptr::null(),
+    cache_dir: std::ptr::null(),
+    progress: None,
+    progress_user: std::ptr::null_mut(),
+};
+
 /// Fills in the defaults.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mlxterp_model_options_init(options: *mut mlxterp_model_options) -> mlxterp_status {
     door(|| {
-        let defaults = mlxterp_model_options {
-            struct_size: size_of::<mlxterp_model_options>(),
-            dtype: std::ptr::null(),
-            keep_quantised: -1,
-            offline: 0,
-            description: std::ptr::null(),
-            revision: std::ptr::null(),
-            token: std::ptr::null(),
-            cache_dir: std::ptr::null(),
-            progress: None,
-            progress_user: std::ptr::null_mut(),
-        };
         if options.is_null() {
             bail!(InvalidArgument, "options is NULL");
         }
         // SAFETY: not NULL; the header says it points to the struct.
-        unsafe { options.write(defaults) };
+        unsafe { options.write(DEFAULTS) };
         Ok(())
     })
 }
 
 fn read_options(o: &mlxterp_model_options) -> Result<LoadOptions> {
-    if o.struct_size != size_of::<mlxterp_model_options>() {
-        bail!(InvalidArgument, "options.struct_size is {}: call mlxterp_model_options_init first", o.struct_size);
-    }
     let owned = |p, name| optional_text(p, name).map(|t| t.map(str::to_owned));
     let mut options = LoadOptions {
         dtype: optional_text(o.dtype, "options.dtype")?.map(Dtype::from_name).transpose()?,
@@ -107,12 +106,9 @@ pub unsafe extern "C" fn mlxterp_model_load(
     door(|| {
         let out = output(out_model, std::ptr::null_mut(), "out_model")?;
         let source = text(source, "source")?;
-        // SAFETY: NULL or the struct, as the header says; its size is checked before anything else in it is read.
-        let Some(o) = (unsafe { options.as_ref() }) else {
-            *out = give(mlxterp_model(Model::load(source)?));
-            return Ok(());
-        };
-        let read = read_options(o)?;
+        let oldest = std::mem::offset_of!(mlxterp_model_options, progress_user) + size_of::<*mut c_void>();
+        let o = read_struct(options, DEFAULTS, oldest, "mlxterp_model_options_init")?;
+        let read = read_options(&o)?;
         let (call, user) = (o.progress, o.progress_user);
         let mut tell = |p: LoadProgress| match call {
             None => true,

@@ -5,7 +5,8 @@ use std::ffi::c_char;
 use super::array::{array, hand_out, mlxterp_array};
 use super::array_ops::{mlxterp_index, subscripts};
 use super::batch::mlxterp_batch;
-use super::door::{door, hand_out_text, list, output, text};
+use super::cache::mlxterp_cache;
+use super::door::{door, hand_out_text, list, output, read_struct, text};
 use super::intervention::mlxterp_intervention;
 use super::library::mlxterp_status;
 use super::model::{json, mlxterp_model};
@@ -15,7 +16,7 @@ use crate::error::{Result, bail};
 
 /// One forward pass of a model over one batch: built lazily, stopped anywhere, changed, continued. Keeps its model
 /// alive. Any thread may use it.
-pub struct mlxterp_trace(Trace);
+pub struct mlxterp_trace(pub(super) Trace);
 
 impl Handle for mlxterp_trace {
     const NOUN: &'static str = "trace";
@@ -23,6 +24,7 @@ impl Handle for mlxterp_trace {
 
 /// Options of mlxterp_trace_start. Begin with mlxterp_trace_options_init.
 #[repr(C)]
+#[derive(Clone, Copy)]
 pub struct mlxterp_trace_options {
     /// Size of this struct.
     pub struct_size: usize,
@@ -36,7 +38,20 @@ pub struct mlxterp_trace_options {
     pub keep_all: i32,
     /// 1 makes a write that changed or reached nothing an error of mlxterp_trace_finish.
     pub strict: i32,
+    /// What was seen before these tokens (mlxterp_cache_empty: nothing); with it mlxterp_trace_cache gives the state
+    /// after them. NULL: nothing is remembered.
+    pub cache: *const mlxterp_cache,
 }
+
+const DEFAULTS: mlxterp_trace_options = mlxterp_trace_options {
+    struct_size: size_of::<mlxterp_trace_options>(),
+    patterns: std::ptr::null(),
+    interventions: std::ptr::null(),
+    intervention_count: 0,
+    keep_all: 0,
+    strict: 0,
+    cache: std::ptr::null(),
+};
 
 /// Fills in the defaults.
 #[unsafe(no_mangle)]
@@ -45,24 +60,15 @@ pub unsafe extern "C" fn mlxterp_trace_options_init(options: *mut mlxterp_trace_
         if options.is_null() {
             bail!(InvalidArgument, "options is NULL");
         }
-        let defaults = mlxterp_trace_options {
-            struct_size: size_of::<mlxterp_trace_options>(),
-            patterns: std::ptr::null(),
-            interventions: std::ptr::null(),
-            intervention_count: 0,
-            keep_all: 0,
-            strict: 0,
-        };
         // SAFETY: not NULL; the header says it points to the struct.
-        unsafe { options.write(defaults) };
+        unsafe { options.write(DEFAULTS) };
         Ok(())
     })
 }
 
-fn read_options(o: &mlxterp_trace_options) -> Result<TraceOptions> {
-    if o.struct_size != size_of::<mlxterp_trace_options>() {
-        bail!(InvalidArgument, "options.struct_size is {}: call mlxterp_trace_options_init first", o.struct_size);
-    }
+fn read_options(pointer: *const mlxterp_trace_options) -> Result<TraceOptions> {
+    let oldest = std::mem::offset_of!(mlxterp_trace_options, cache);
+    let o = read_struct(pointer, DEFAULTS, oldest, "mlxterp_trace_options_init")?;
     let patterns = list(o.patterns, o.intervention_count, "options.patterns")?;
     let interventions = list(o.interventions, o.intervention_count, "options.interventions")?;
     let both = patterns.iter().zip(interventions);
@@ -72,7 +78,7 @@ fn read_options(o: &mlxterp_trace_options) -> Result<TraceOptions> {
             .collect::<Result<_>>()?,
         keep: if o.keep_all != 0 { Keep::All } else { Keep::Read },
         strict: o.strict != 0,
-        cache: None,
+        cache: if o.cache.is_null() { None } else { Some(borrow(o.cache)?.0.clone()) },
     })
 }
 
@@ -93,8 +99,7 @@ pub unsafe extern "C" fn mlxterp_trace_start(
     out_trace: *mut *mut mlxterp_trace,
 ) -> mlxterp_status {
     hand_out_trace(out_trace, || {
-        // SAFETY: NULL or the struct, as the header says; its size is checked before anything else in it is read.
-        let options = unsafe { options.as_ref() }.map(read_options).transpose()?.unwrap_or_default();
+        let options = read_options(options)?;
         borrow(model)?.0.trace_batch(borrow(batch)?.0.clone(), &options)
     })
 }

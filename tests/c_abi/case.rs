@@ -75,11 +75,22 @@ pub fn tokens(model: *const mlxterp_model, ids: &[u32]) -> *mut mlxterp_batch {
     made(|out| unsafe { mlxterp_batch_from_tokens(model, ids.as_ptr(), &length, 1, out) })
 }
 
+/// Options of a trace that goes on after a cache.
+pub fn remembering(cache: *const mlxterp_cache) -> mlxterp_trace_options {
+    let mut options = std::mem::MaybeUninit::uninit();
+    ok(unsafe { mlxterp_trace_options_init(options.as_mut_ptr()) });
+    // SAFETY: filled in by the door above.
+    let mut options: mlxterp_trace_options = unsafe { options.assume_init() };
+    options.cache = cache;
+    options
+}
+
 /// Arguments for any door: good ones at first. Freed when dropped.
 pub struct Case {
     pub model: *mut mlxterp_model,
     pub batch: *mut mlxterp_batch,
     pub trace: *mut mlxterp_trace,
+    pub cache: *mut mlxterp_cache,
     pub intervention: *mut mlxterp_intervention,
     /// The array arguments in order: float32, then int32 zeros; each with one element.
     pub arrays: [*mut mlxterp_array; 3],
@@ -97,6 +108,7 @@ fn freer(noun: &str) -> unsafe fn(*mut c_void) {
         "mlxterp_model" => |p| unsafe { mlxterp_model_free(p.cast()) },
         "mlxterp_batch" => |p| unsafe { mlxterp_batch_free(p.cast()) },
         "mlxterp_trace" => |p| unsafe { mlxterp_trace_free(p.cast()) },
+        "mlxterp_cache" => |p| unsafe { mlxterp_cache_free(p.cast()) },
         "mlxterp_intervention" => |p| unsafe { mlxterp_intervention_free(p.cast()) },
         "mlxterp_array" => |p| unsafe { mlxterp_array_free(p.cast()) },
         "c_char" => |p| unsafe { mlxterp_string_free(p.cast()) },
@@ -108,7 +120,10 @@ impl Case {
     pub fn new(model: *const mlxterp_model, text: &'static CStr) -> Box<Self> {
         let model = unsafe { mlxterp_model_retain(model) };
         let batch = tokens(model, &[3, 7, 11]);
-        let trace = made(|out| unsafe { mlxterp_trace_start(model, batch, null(), out) });
+        let empty = made(|out| unsafe { mlxterp_cache_empty(out) });
+        let trace = made(|out| unsafe { mlxterp_trace_start(model, batch, &remembering(empty), out) });
+        let cache = made(|out| unsafe { mlxterp_trace_cache(trace, out) });
+        unsafe { mlxterp_cache_free(empty) };
         let intervention = made(|out| unsafe { mlxterp_intervention_scale(0.5, out) });
         let int32 = mlxterp_dtype::MLXTERP_DTYPE_INT32 as u32;
         let zeros =
@@ -118,12 +133,14 @@ impl Case {
             (model as usize, freer("mlxterp_model")),
             (batch as usize, freer("mlxterp_batch")),
             (trace as usize, freer("mlxterp_trace")),
+            (cache as usize, freer("mlxterp_cache")),
             (intervention as usize, freer("mlxterp_intervention")),
         ];
         owned.extend(arrays.map(|a| (a as usize, freer("mlxterp_array"))));
         let slot = [UNTOUCHED; 2];
         let text = text.as_ptr();
-        let mut case = Box::new(Case { model, batch, trace, intervention, arrays, text, slot, out: null_mut(), owned });
+        let mut case =
+            Box::new(Case { model, batch, trace, cache, intervention, arrays, text, slot, out: null_mut(), owned });
         case.out = (&raw mut case.slot).cast();
         case
     }
@@ -155,6 +172,7 @@ impl Case {
             "mlxterp_model" => self.model = pointer.cast(),
             "mlxterp_batch" => self.batch = pointer.cast(),
             "mlxterp_trace" => self.trace = pointer.cast(),
+            "mlxterp_cache" => self.cache = pointer.cast(),
             "mlxterp_intervention" => self.intervention = pointer.cast(),
             "mlxterp_array" => self.arrays[index] = pointer.cast(),
             "c_char" => self.text = pointer.cast_const().cast(),
@@ -169,6 +187,7 @@ impl Case {
                 "mlxterp_model" => mlxterp_model_retain(self.model).cast(),
                 "mlxterp_batch" => tokens(self.model, &[3]).cast(),
                 "mlxterp_trace" => mlxterp_trace_retain(self.trace).cast(),
+                "mlxterp_cache" => made(|out| mlxterp_cache_empty(out)).cast(),
                 "mlxterp_intervention" => made(|out| mlxterp_intervention_scale(1.0, out)).cast(),
                 "mlxterp_array" => mlxterp_array_retain(self.arrays[0]).cast(),
                 other => panic!("no handle of type {other}"),

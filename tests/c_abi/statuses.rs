@@ -7,7 +7,7 @@ use mlxterp::ffi::mlxterp_status::*;
 use mlxterp::ffi::*;
 
 use crate::Scene;
-use crate::case::{floats, made, message, model_path, ok, tokens};
+use crate::case::{floats, made, message, model_path, ok, remembering, tokens};
 
 const F32: u32 = mlxterp_dtype::MLXTERP_DTYPE_FLOAT32 as u32;
 
@@ -24,7 +24,9 @@ fn a_struct_of_another_size_is_refused() {
     let scene = Scene::new();
     let batch = tokens(scene.model, &[3]);
     let path = model_path();
-    for size in [0, size_of::<mlxterp_trace_options>() - 8, size_of::<mlxterp_trace_options>() + 8, usize::MAX] {
+    for size in
+        [0, std::mem::offset_of!(mlxterp_trace_options, cache) - 8, size_of::<mlxterp_trace_options>() + 8, usize::MAX]
+    {
         let mut options = std::mem::MaybeUninit::uninit();
         ok(unsafe { mlxterp_trace_options_init(options.as_mut_ptr()) });
         let mut options = unsafe { options.assume_init() };
@@ -42,6 +44,10 @@ fn a_struct_of_another_size_is_refused() {
         let status = unsafe { mlxterp_model_load(path.as_ptr(), &options, &mut out) };
         fails(status, MLXTERP_STATUS_INVALID_ARGUMENT, &[&size.to_string(), "mlxterp_model_options_init"]);
     }
+    // A caller of the first version, whose struct ends before `cache`, is understood; what stands behind it is not read.
+    let mut options = remembering(std::ptr::without_provenance(8));
+    options.struct_size = std::mem::offset_of!(mlxterp_trace_options, cache);
+    unsafe { mlxterp_trace_free(made(|out| mlxterp_trace_start(scene.model, batch, &options, out))) };
     unsafe { mlxterp_batch_free(batch) };
     fails(unsafe { mlxterp_trace_options_init(null_mut()) }, MLXTERP_STATUS_INVALID_ARGUMENT, &["NULL"]);
     fails(unsafe { mlxterp_model_options_init(null_mut()) }, MLXTERP_STATUS_INVALID_ARGUMENT, &["NULL"]);

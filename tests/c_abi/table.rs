@@ -49,6 +49,10 @@ pub fn table() -> Vec<Good> {
         mlxterp_trace_receipts_json c"" |c| (c.trace, c.out());
         mlxterp_trace_batch c"" |c| (c.trace, c.out());
         mlxterp_trace_finish c"" |c| (c.trace);
+        mlxterp_cache_empty c"" |c| (c.out());
+        mlxterp_trace_cache c"" |c| (c.trace, c.out());
+        mlxterp_cache_lengths c"" |c| (c.cache, null_mut(), 0, c.out());
+        mlxterp_cache_eval c"" |c| (c.cache);
         mlxterp_intervention_zero_out c"" |c| (c.out());
         mlxterp_intervention_scale c"" |c| (2.0, c.out());
         mlxterp_intervention_add_vector c"" |c| (c.arrays[0], 1.0, c.out());

@@ -14,6 +14,7 @@ from ._library import MLX_VERSION, backend, lib, live_handles, memory_used
 from .activations import Activations, batch_get_activations, get_activations, run_prompts
 from .array import Array
 from .batch import Batch
+from .cache import Cache
 from .convert import (
     asarray,
     concatenate,
@@ -66,6 +67,7 @@ __all__ = [
     "BackendError",
     "Batch",
     "BusyError",
+    "Cache",
     "ConfigError",
     "CorruptFileError",
     "DescriptionError",

@@ -142,6 +142,7 @@ class mlxterp_trace_options(Structure):
         ("intervention_count", c_size_t),
         ("keep_all", c_int32),
         ("strict", c_int32),
+        ("cache", c_void_p),
     ]
 
 
@@ -202,6 +203,12 @@ FUNCTIONS = {
     "mlxterp_batch_lengths": (POINTER(c_size_t), [c_void_p]),
     "mlxterp_batch_ids": (c_int32, [c_void_p, POINTER(c_void_p)]),
     "mlxterp_batch_free": (None, [c_void_p]),
+    "mlxterp_cache_empty": (c_int32, [POINTER(c_void_p)]),
+    "mlxterp_trace_cache": (c_int32, [c_void_p, POINTER(c_void_p)]),
+    "mlxterp_cache_lengths": (c_int32, [c_void_p, POINTER(c_size_t), c_size_t, POINTER(c_size_t)]),
+    "mlxterp_cache_eval": (c_int32, [c_void_p]),
+    "mlxterp_cache_byte_size": (c_size_t, [c_void_p]),
+    "mlxterp_cache_free": (None, [c_void_p]),
     "mlxterp_trace_options_init": (c_int32, [POINTER(mlxterp_trace_options)]),
     "mlxterp_trace_start": (c_int32, [c_void_p, c_void_p, POINTER(mlxterp_trace_options), POINTER(c_void_p)]),
     "mlxterp_trace_retain": (c_void_p, [c_void_p]),

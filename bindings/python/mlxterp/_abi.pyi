@@ -104,6 +104,7 @@ class mlxterp_trace_options(Structure):
     intervention_count: int
     keep_all: int
     strict: int
+    cache: int | None
 
 class mlxterp_event(Structure):
     struct_size: int

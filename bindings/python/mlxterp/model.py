@@ -15,6 +15,7 @@ from ._library import Handle, c_text, check, lib, take_text
 from ._progress import Progress
 from .array import Array
 from .batch import batch
+from .cache import Cache
 from .dtypes import Dtype, dtype_of
 from .errors import OutsideTraceError, UnknownSiteError
 from .nnterp import Accessors
@@ -214,17 +215,26 @@ class InterpretableModel(Accessors, Tokens, Names, Handle):
 
     # Running it.
 
-    def trace(self, prompts: Any, *, interventions: Any = None, keep: str = "read", strict: bool = False) -> Trace:
+    def trace(
+        self,
+        prompts: Any,
+        *,
+        interventions: Any = None,
+        keep: str = "read",
+        strict: bool = False,
+        cache: Cache | None = None,
+    ) -> Trace:
         """Starts a forward pass over a text, token ids, or a list of either. Nothing is computed yet.
 
         interventions: {site or pattern: intervention or function}, applied in this order, after any steering.
         keep: "all" keeps every value from the start; "read" replays the run when something else is read late.
         strict: a write that changed or reached nothing is an error at the end of the block.
+        cache: what was seen before these tokens (`Cache()`: nothing); `trace.cache()` is then the state after them.
         """
         from .trace import pairs
 
         given = [pair for s in self.steering for pair in s.interventions] + pairs(interventions)
-        return Trace.start(self, batch(self, prompts), given, keep, strict)
+        return Trace.start(self, batch(self, prompts), given, keep, strict, cache)
 
     def forward(self, prompts: Any) -> Array:
         """The logits [row, position, vocabulary] of a plain forward, lazily, without steering."""

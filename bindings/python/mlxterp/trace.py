@@ -15,6 +15,7 @@ from ._library import Handle, c_text, check, lib, take_text
 from ._where import Place, add_note, users_line
 from .array import Array
 from .batch import Batch
+from .cache import Cache
 from .convert import asarray
 from .dtypes import float32, float64
 from .errors import AlignedWarning, ShapeError, StrictError, UnknownSiteError
@@ -89,7 +90,15 @@ class Trace(Names, Handle):
         put(self, "_written", [])
 
     @classmethod
-    def start(cls, model: InterpretableModel, batch: Batch, interventions: Any, keep: str, strict: bool) -> Trace:
+    def start(
+        cls,
+        model: InterpretableModel,
+        batch: Batch,
+        interventions: Any,
+        keep: str,
+        strict: bool,
+        cache: Cache | None = None,
+    ) -> Trace:
         """Starts a trace. Nothing is computed."""
         _mlx.teach()
         if keep not in ("read", "all"):
@@ -102,6 +111,7 @@ class Trace(Names, Handle):
         options.interventions = (c_void_p * max(n, 1))(*(i._handle for _, i in given))
         options.intervention_count = n
         options.keep_all, options.strict = int(keep == "all"), int(strict)
+        options.cache = None if cache is None else cache._handle
         assert options.struct_size == sizeof(options)
         out = c_void_p()
         check(lib.mlxterp_trace_start(model._handle, batch._handle, byref(options), byref(out)))
@@ -254,6 +264,12 @@ class Trace(Names, Handle):
         object.__setattr__(fork, "batch", Batch(tokens.value or 0))
         fork._written.extend(self._written)
         return fork
+
+    def cache(self) -> Cache:
+        """What the model remembers after this trace's tokens, edits included; the trace must have been given a cache."""
+        out = c_void_p()
+        check(lib.mlxterp_trace_cache(self._handle, byref(out)))
+        return Cache(out.value or 0)
 
     def receipts(self) -> list[dict[str, Any]]:
         """One a write: site, change, step, rows, positions, change_norm, and whether anything read depended on it."""
