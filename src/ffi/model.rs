@@ -191,7 +191,8 @@ pub unsafe extern "C" fn mlxterp_model_describe(
 }
 
 /// Names of the sites that a name or pattern ("layers.*.mlp") means, as a JSON list of
-/// `{"name": full path, "standard": short name or null, "on_touch": bool}` in execution order. NULL pattern: all sites.
+/// `{"name": full path, "standard": short name or null, "on_touch": bool, "verified": what the compiled description
+/// proves of the name, or null, "writable": bool, "differentiable": bool}` in execution order. NULL pattern: all sites.
 /// Free with mlxterp_string_free.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mlxterp_model_sites_json(
@@ -205,10 +206,13 @@ pub unsafe extern "C" fn mlxterp_model_sites_json(
             Some(pattern) => model.sites().resolve_many(pattern)?,
             None => (0..model.program().hooks.len()).collect(),
         };
+        let capabilities = model.capabilities();
         let named = |id: &usize| {
             let (name, hook) = &model.program().hooks[*id];
             serde_json::json!({
-                "name": name, "standard": model.sites().standard_name(*id), "on_touch": hook.on_touch
+                "name": name, "standard": model.sites().standard_name(*id), "on_touch": hook.on_touch,
+                "verified": capabilities[*id].verified, "writable": capabilities[*id].writable,
+                "differentiable": capabilities[*id].differentiable
             })
         };
         json(&ids.iter().map(named).collect::<Vec<_>>())

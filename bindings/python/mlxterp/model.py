@@ -33,6 +33,12 @@ class SiteInfo(NamedTuple):
     standard: str | None
     #: Made only when somebody asks.
     on_touch: bool
+    #: What the compiled description proves of the name; None when it rests on the description's word.
+    verified: str | None
+    #: Whether it may be changed.
+    writable: bool
+    #: Whether gradients of the output reach it.
+    differentiable: bool
 
 
 class PlannedSite(NamedTuple):

@@ -36,7 +36,8 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Every site with its short name; with a prompt, its shape and dtype too.
+    /// Every site with its short name and what may be relied on: v for verified (and by what), w for writable, d for
+    /// differentiable; with a prompt, its shape and dtype.
     Sites {
         #[command(flatten)]
         model: load::Source,

@@ -113,15 +113,25 @@ pub fn sites(model: &Model, pattern: Option<&str>, prompt: Option<&str>, json: b
         let one = |id: &usize| match &planned {
             Some(plan) => serde_json::json!(plan[*id]),
             None => {
-                serde_json::json!({ "name": model.sites().path(*id), "standard": model.sites().standard_name(*id) })
+                let c = &model.capabilities()[*id];
+                serde_json::json!({
+                    "name": model.sites().path(*id), "standard": model.sites().standard_name(*id),
+                    "verified": c.verified, "writable": c.writable, "differentiable": c.differentiable
+                })
             }
         };
         return print_json(&chosen.iter().map(one).collect::<Vec<_>>());
     }
     for id in chosen {
         let short = model.sites().standard_name(id).unwrap_or_default();
-        let rest = planned.as_ref().map(|p| format!("{:?} {}", p[id].shape, p[id].dtype)).unwrap_or_default();
-        say(&format!("{:<56} {short:<28} {rest}", model.sites().path(id)))?;
+        let c = &model.capabilities()[id];
+        let flags = [(c.verified.is_some(), 'v'), (c.writable, 'w'), (c.differentiable, 'd')];
+        let flags: String = flags.map(|(yes, letter)| if yes { letter } else { '-' }).iter().collect();
+        let rest = match &planned {
+            Some(p) => format!("{:?} {}", p[id].shape, p[id].dtype),
+            None => c.verified.clone().unwrap_or_default(),
+        };
+        say(&format!("{flags} {:<56} {short:<28} {rest}", model.sites().path(id)))?;
     }
     Ok(())
 }

@@ -266,6 +266,39 @@ impl Op {
     pub fn remembers(&self) -> bool {
         matches!(self, Op::Cache)
     }
+
+    /// The tensors of the checkpoint that it uses.
+    pub fn tensors(&self) -> Vec<TensorId> {
+        match self {
+            Op::Linear(w) | Op::Embedding(w) | Op::HeadResult(w) | Op::HeadSum(w) => w.all(),
+            Op::RmsNorm { weight, .. } => weight.iter().copied().collect(),
+            Op::LayerNorm { weight, bias, .. } => weight.iter().chain(bias).copied().collect(),
+            Op::Param(t) => vec![*t],
+            _ => Vec::new(),
+        }
+    }
+
+    /// Which of its inputs gradients of its outputs reach.
+    pub fn gradients_reach(&self, inputs: &[Slot]) -> Vec<Slot> {
+        match self {
+            // Whole numbers in, or steps that are flat almost everywhere.
+            Op::Embedding(_) | Op::Positions { .. } | Op::Unary(Unary::Floor | Unary::Round) => Vec::new(),
+            Op::Binary(Binary::Lt | Binary::Le | Binary::Gt | Binary::Ge | Binary::Eq | Binary::FloorDiv, ..) => {
+                Vec::new()
+            }
+            // A condition chooses; it has no slope.
+            Op::Where => inputs.iter().skip(1).copied().collect(),
+            Op::Like => inputs.iter().take(1).copied().collect(),
+            _ => inputs.to_vec(),
+        }
+    }
+}
+
+impl Weights {
+    /// Every tensor of it.
+    pub fn all(&self) -> Vec<TensorId> {
+        [Some(self.weight), self.bias, self.scales, self.biases].into_iter().flatten().collect()
+    }
 }
 
 /// One step of the tape.

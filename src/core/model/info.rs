@@ -34,6 +34,10 @@ pub struct Info {
     pub backend: &'static str,
     /// Number of named values.
     pub sites: usize,
+    /// How many of them mean provably what their name says (see [`Model::capabilities`]).
+    pub verified_sites: usize,
+    /// Short names that rest on the description's word, layers folded (`layers.*.attn.q`).
+    pub unverified: Vec<String>,
     /// The module tree, in order.
     pub modules: Vec<ModuleInfo>,
 }
@@ -85,8 +89,27 @@ impl Model {
             dtype: inner.parameters.dtype.name(),
             backend: tensor::backend(),
             sites: inner.program.hooks.len(),
+            verified_sites: self.capabilities().iter().filter(|c| c.verified.is_some()).count(),
+            unverified: self.unverified(),
             modules: modules.collect(),
         }
+    }
+}
+
+impl Model {
+    /// The standard names that nothing proves, each once for all layers.
+    fn unverified(&self) -> Vec<String> {
+        let unproven =
+            |short: &String| self.sites().resolve(short).is_ok_and(|site| self.capabilities()[site].verified.is_none());
+        let mut out: Vec<String> = Vec::new();
+        for short in super::sites::standard_names(self.num_layers()).iter().filter(|s| unproven(s)) {
+            let parts = short.split('.').map(|p| if p.parse::<usize>().is_ok() { "*" } else { p });
+            let folded = parts.collect::<Vec<_>>().join(".");
+            if !out.contains(&folded) {
+                out.push(folded);
+            }
+        }
+        out
     }
 }
 
@@ -107,6 +130,11 @@ impl fmt::Display for Info {
             "  {} layers, {} heads, hidden {}, vocabulary {}, {} sites",
             self.num_layers, self.num_heads, self.hidden_size, self.vocab_size, self.sites
         )?;
+        let word = match self.unverified.as_slice() {
+            [] => "every short name".to_owned(),
+            some => format!("every short name but {}", some.join(", ")),
+        };
+        writeln!(f, "  verified: {} sites, {word} ('mlxterp sites' lists them)", self.verified_sites)?;
         let mut skipped = false;
         for m in &self.modules {
             let parts: Vec<&str> = m.path.split('.').collect();

@@ -1,5 +1,6 @@
 //! A checkpoint and a description put together: module tree, sites and their names, parameters.
 
+mod capability;
 mod checkpoint;
 mod expression;
 mod info;
@@ -11,10 +12,11 @@ mod sites;
 mod uses;
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use serde_json::Value;
 
+pub use capability::Capability;
 pub use info::{Info, ModuleInfo};
 pub use load::{LoadOptions, LoadProgress, OnProgress};
 pub use parameters::Parameters;
@@ -43,6 +45,7 @@ pub(crate) struct Inner {
     pub sites: Sites,
     pub tokenizer: Option<Tokenizer>,
     sites_of_slots: HashMap<Slot, SiteId>,
+    capabilities: OnceLock<Vec<Capability>>,
     /// How many token ids the embedding has rows for.
     vocabulary: usize,
 }
@@ -79,6 +82,7 @@ impl Inner {
             parameters,
             tokenizer,
             sites_of_slots,
+            capabilities: OnceLock::new(),
         })
     }
 
@@ -129,6 +133,11 @@ impl Model {
     /// The sites and their names.
     pub fn sites(&self) -> &Sites {
         &self.0.sites
+    }
+
+    /// What may be relied on at each site, by site number: proven from the tape, nothing is run.
+    pub fn capabilities(&self) -> &[Capability] {
+        self.0.capabilities.get_or_init(|| capability::manifest(&self.0.program, &self.0.sites))
     }
 
     /// `config.json`, normalised to one spelling.

@@ -13,6 +13,18 @@ const IN_ATTENTION: [&str; 7] = ["q", "k", "v", "scores", "pattern", "z", "resul
 /// Values inside an MLP that have a short name.
 const IN_MLP: [&str; 4] = ["gate", "up", "pre", "act"];
 
+/// The short names that models have in common, for a number of layers; which of them a model has is for it to say.
+pub(super) fn standard_names(n_layers: usize) -> Vec<String> {
+    let mut names: Vec<String> = ["embed", "pos_embed", "norm", "lm_head", "output"].map(str::to_owned).to_vec();
+    for i in 0..n_layers {
+        let of_layer = ["input", "output", "resid_mid", "attn", "attn_add", "mixer", "mlp", "mlp_add"];
+        names.extend(of_layer.iter().map(|n| format!("layers.{i}.{n}")));
+        names.extend(IN_ATTENTION.iter().map(|n| format!("layers.{i}.attn.{n}")));
+        names.extend(IN_MLP.iter().map(|n| format!("layers.{i}.mlp.{n}")));
+    }
+    names
+}
+
 /// The named values of a model.
 #[derive(Clone, Debug)]
 pub struct Sites {
