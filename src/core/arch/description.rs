@@ -53,7 +53,7 @@ impl Description {
                 None => {
                     let known = library::names();
                     let hint = super::expressions::did_you_mean(parent, known.iter().copied());
-                    let message = format!("there is no description '{parent}' (known: {}){hint}", known.join(", "));
+                    let message = format!("the library has no description '{parent}'{hint}");
                     Err(file.source.error(pos, message))
                 }
             }
@@ -112,9 +112,11 @@ impl Description {
     }
 
     /// For a wrapper, the description inside; and the configuration that the computing description reads.
-    pub(super) fn unwrapped(&self, config: &Value) -> (Option<Arc<Description>>, Value) {
+    ///
+    /// What is inside is decided by `text_config.model_type`; by the wrapper's own word where there is no such key.
+    pub(super) fn unwrapped(&self, config: &Value) -> Result<(Option<Arc<Description>>, Value)> {
         let Some((inner, _)) = &self.wraps else {
-            return (None, config.clone());
+            return Ok((None, config.clone()));
         };
         let mut sub = match config.get("text_config") {
             Some(Value::Object(text)) => text.clone(),
@@ -125,8 +127,22 @@ impl Description {
                 sub.insert(key.to_owned(), v.clone());
             }
         }
-        let own = sub.get("model_type").and_then(Value::as_str).and_then(|t| library::for_model_type(t).ok());
-        let inner = own.filter(|d| d.wraps.is_none()).unwrap_or_else(|| inner.clone());
-        (Some(inner), Value::Object(sub))
+        let own = config.pointer("/text_config/model_type").and_then(Value::as_str);
+        let own = own.filter(|t| !self.types.iter().chain(&inner.types).any(|known| known == t));
+        let inner = match own.map(|t| (t, library::for_model_type(t))) {
+            Some((_, Ok(d))) if d.wraps.is_none() => d,
+            // A shipped wrapper serves many models, so its own word is no guess to run on.
+            Some((t, _)) if library::text(&self.name).is_some() => bail!(
+                Unsupported,
+                "'{}' wraps a language model of type '{t}' (text_config.model_type), which has no description. To add one, \
+                 pass a description with the option arch=: one line such as 'arch mine from {} wraps llama under {}' if it \
+                 computes as Llama does",
+                self.name,
+                self.name,
+                self.wraps.as_ref().map_or("language_model", |(_, path)| path)
+            ),
+            _ => inner.clone(),
+        };
+        Ok((Some(inner), Value::Object(sub)))
     }
 }

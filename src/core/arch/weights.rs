@@ -134,16 +134,34 @@ pub fn plan_weights(
     names: &BTreeMap<String, TensorInfo>,
 ) -> Result<BTreeMap<String, WeightExpr>> {
     let mut plan: Plan = names.keys().map(|n| (n.clone(), WeightExpr::Raw(n.clone()))).collect();
-    let (inner, config) = description.unwrapped(config);
+    let (inner, config) = description.unwrapped(config)?;
     let raw = is_raw(names);
-    let inner_rules = inner.iter().flat_map(|d| &d.rules);
-    for rule in description.rules.iter().chain(inner_rules) {
+    plan = follow(&description.rules, plan, names, &config, raw)?;
+    let (Some(inner), Some((_, path))) = (inner, &description.wraps) else { return Ok(plan) };
+    // The description inside knows nothing of the path that the wrapper puts in front.
+    let prefix = format!("{path}.");
+    let (mine, mut others) = plan.into_iter().partition::<Plan, _>(|(name, _)| name.starts_with(&prefix));
+    let mine = mine.into_iter().map(|(name, w)| (name[prefix.len()..].to_owned(), w)).collect();
+    let mine = follow(&inner.rules, mine, names, &config, raw)?;
+    others.extend(mine.into_iter().map(|(name, w)| (format!("{prefix}{name}"), w)));
+    Ok(others)
+}
+
+/// Applies rules one after another.
+fn follow(
+    rules: &[RuleLine],
+    mut plan: Plan,
+    names: &BTreeMap<String, TensorInfo>,
+    config: &Value,
+    raw: bool,
+) -> Result<Plan> {
+    for rule in rules {
         if let Some(condition) = &rule.condition
-            && !elaborate::condition(&rule.source, &config, condition, raw)?
+            && !elaborate::condition(&rule.source, config, condition, raw)?
         {
             continue;
         }
-        plan = Planner { names, config: &config, rule }.apply(plan)?;
+        plan = Planner { names, config, rule }.apply(plan)?;
         if plan.len() > MAX_TENSORS {
             bail!(Description, "{}: more than {MAX_TENSORS} tensors", rule.source.at(rule.pos));
         }

@@ -10,7 +10,7 @@ use crate::core::arch::{self, Description, library};
 use crate::core::hub::{self, HubOptions, ModelFiles};
 use crate::core::tensor::{self, Dtype};
 use crate::core::text::Tokenizer;
-use crate::error::{Result, bail, err};
+use crate::error::{Result, bail, err, nearest};
 
 /// How a model is to be loaded.
 #[derive(Clone, Debug, Default)]
@@ -111,18 +111,21 @@ fn describe(config: &Value, asked: Option<&str>) -> Result<std::sync::Arc<Descri
         }
         Some(name) => match library::named(name) {
             Some(found) => found,
-            None => bail!(
-                NotFound,
-                "no description '{name}': shipped are {}; or give a description's text",
-                library::names().join(", ")
-            ),
+            None => {
+                let near = nearest(name, library::names(), 3);
+                let hint = if near.is_empty() { String::new() } else { format!(" (near it: {})", near.join(", ")) };
+                bail!(
+                    NotFound,
+                    "the library has no description '{name}'{hint}: docs/architectures.md lists them; or give a description's text"
+                )
+            }
         },
         None => match config.get("model_type").and_then(Value::as_str) {
             Some(kind) => library::for_model_type(kind),
             None => bail!(
                 Config,
-                "config.json has no model_type, which decides the architecture: add it, or name a description ({})",
-                library::supported().join(", ")
+                "config.json has no model_type, which decides the architecture: add it, or name a description \
+                 (docs/architectures.md lists them)"
             ),
         },
     }

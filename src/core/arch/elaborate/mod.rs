@@ -39,7 +39,7 @@ const MAX_DEPTH: usize = 160;
 /// Compiles a description for a checkpoint. `config` is the normalised config.json, `tensors` the shapes of the
 /// tensors after the weight rules.
 pub fn elaborate(description: &Description, config: &Json, tensors: &BTreeMap<String, Vec<usize>>) -> Result<Program> {
-    let (inner, config) = description.unwrapped(config);
+    let (inner, config) = description.unwrapped(config)?;
     let root = description.wraps.as_ref().map_or("", |(_, path)| path);
     // The recursion is bounded, but its frames are large and the caller's stack may be small.
     std::thread::scope(|scope| {

@@ -52,11 +52,10 @@ fn every_description_has_the_common_roles() {
 }
 
 #[test]
-fn an_unsupported_type_lists_the_supported_ones() {
+fn an_unsupported_type_is_answered_with_the_nearest_and_the_way_out() {
     let e = for_model_type("lama").unwrap_err();
-    assert!(
-        e.message()
-            .starts_with("the model_type 'lama' has no description; did you mean 'llama'? (supported: internlm3, ")
-    );
+    let start = "the model_type 'lama' has no description; did you mean 'llama'? (docs/architectures.md lists the ";
+    assert!(e.message().starts_with(start), "{e}");
     assert!(e.message().contains("arch="), "{e}");
+    assert_eq!(for_model_type("_none").unwrap_err().kind(), crate::error::ErrorKind::Unsupported);
 }

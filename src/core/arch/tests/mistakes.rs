@@ -11,10 +11,7 @@ const MISTAKES: &[(&str, &str)] = &[
         "arch mine form llama",
         "mine line 1, column 11: expected 'from', 'wraps' or 'for', found 'form'; did you mean 'for'?",
     ),
-    (
-        "arch mine from lama",
-        "mine line 1, column 16: there is no description 'lama' (known: llama, smollm3); did you mean 'llama'?",
-    ),
+    ("arch mine from lama", "mine line 1, column 16: the library has no description 'lama'; did you mean 'llama'?"),
     ("arch mine from", "mine line 1, column 15: expected a parent after 'from', found the end of the line"),
     ("arch mine wraps llama", "mine line 1, column 22: expected 'under PATH', found the end of the line"),
     ("arch mine for a b", "mine line 1, column 11: expected model types with commas between after 'for', found 'a b'"),
