@@ -43,6 +43,8 @@ shipped! {
     "llama"
     "minicpm"
     "multimodal"
+    "muse_glimmer"
+    "muse_glimmer_text"
     "olmo"
     "olmo2"
     "olmo3"

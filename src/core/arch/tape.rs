@@ -404,3 +404,15 @@ pub struct Program {
     /// Slot of the logits.
     pub output: Slot,
 }
+
+impl Program {
+    /// Where a slot's value comes from once its other names are looked through.
+    pub fn origin(&self, mut slot: Slot) -> Producer {
+        loop {
+            match self.slots[slot as usize] {
+                Producer::Alias(of) => slot = of,
+                other => return other,
+            }
+        }
+    }
+}

@@ -24,7 +24,7 @@ pub use prompts::Prompts;
 pub use sites::{SiteId, Sites};
 pub(crate) use uses::Uses;
 
-use crate::core::arch::tape::{Layout, Op, Program, Slot};
+use crate::core::arch::tape::{Layout, Op, Producer, Program, Slot};
 use crate::core::tensor::Array;
 use crate::core::text::Tokenizer;
 use crate::core::trace::{self, Batch, PlannedSite, Straight, Trace, TraceOptions};
@@ -48,15 +48,28 @@ pub(crate) struct Inner {
     capabilities: OnceLock<Vec<Capability>>,
     /// How many token ids the embedding has rows for.
     vocabulary: usize,
+    /// How many positions a learned embedding of positions has rows for.
+    positions: Option<usize>,
 }
 
-/// Rows of the smallest embedding: what no token id may reach, since MLX does not check indices.
-fn vocabulary(program: &Program, parameters: &Parameters) -> Result<usize> {
-    let rows = program.instrs.iter().filter_map(|i| match &i.op {
-        Op::Embedding(w) => Some(parameters.tensor(w.weight).map(|t| t.dim(0))),
-        _ => None,
-    });
-    rows.reduce(|a, b| Ok(a?.min(b?))).unwrap_or(Ok(0))
+/// How far token ids and positions may go: rows of the smallest embedding of each. MLX does not check indices.
+fn reach(program: &Program, parameters: &Parameters) -> Result<(usize, Option<usize>)> {
+    let (mut ids, mut positions) = (None, None);
+    for instr in &program.instrs {
+        let Op::Embedding(w) = &instr.op else { continue };
+        let rows = parameters.tensor(w.weight)?.dim(0);
+        let least = |known: Option<usize>, rows: usize| Some(known.map_or(rows, |k| k.min(rows)));
+        match program.origin(instr.inputs[0]) {
+            Producer::Input => ids = least(ids, rows),
+            Producer::Instr(at) => {
+                if let Op::Positions { add } = program.instrs[at as usize].op {
+                    positions = least(positions, rows.saturating_sub(usize::try_from(add).unwrap_or(0)));
+                }
+            }
+            Producer::Alias(_) => {}
+        }
+    }
+    Ok((ids.unwrap_or(0), positions))
 }
 
 impl Inner {
@@ -71,10 +84,12 @@ impl Inner {
         for (site, (_, hook)) in program.hooks.iter().enumerate() {
             sites_of_slots.entry(hook.slot).or_insert(site);
         }
+        let (vocabulary, positions) = reach(&program, &parameters)?;
         Ok(Self {
             name,
             config,
-            vocabulary: vocabulary(&program, &parameters)?,
+            vocabulary,
+            positions,
             uses: Uses::of(&program),
             straight: Straight::of(&program),
             sites: Sites::new(&program)?,
@@ -186,8 +201,11 @@ impl Model {
         self.0.vocabulary
     }
 
-    /// The longest prompt, when the config says. Dynamic rope scaling stretches what the model was trained on by its factor.
+    /// The longest prompt: as many positions as were learned, else what the config says. Dynamic rope scaling stretches what the model was trained on by its factor.
     pub fn context_length(&self) -> Option<usize> {
+        if self.0.positions.is_some() {
+            return self.0.positions;
+        }
         let trained = self.0.config_number(&["max_position_embeddings", "n_positions", "n_ctx"])?;
         let scaling = ["rope_scaling", "rope_parameters"].iter().find_map(|k| self.0.config.get(k)?.as_object());
         let word = |k: &str| scaling.and_then(|s| s.get(k));
