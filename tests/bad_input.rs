@@ -142,7 +142,10 @@ fn a_vocabulary_larger_than_the_embedding() {
 fn an_unsupported_type_says_which_is_near_and_how_to_add_one() {
     let copy = Copy::of("llama");
     copy.configure("model_type", "llamma".into());
-    copy.refused(ErrorKind::Unsupported, &["llamma", "docs/architectures.md", "did you mean 'llama'", "arch="]);
+    copy.refused(
+        ErrorKind::Unsupported,
+        &["llamma", "did you mean 'llama'", "fit, best first: 'llama' (reads", "arch='llama'"],
+    );
     // Handed in at run time, a description drives it.
     let options = LoadOptions { description: Some("arch llamma from llama".into()), ..LoadOptions::default() };
     let model = load(copy.0.path(), &options);

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use mlxterp::Result;
+use mlxterp::core::arch::library;
 
 #[derive(Parser)]
 #[command(version, about = "Look inside language models and change what happens there")]
@@ -50,6 +51,11 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// The shipped architecture descriptions with their model types; with a name, its text to start from.
+    Arch {
+        /// Name of a description.
+        name: Option<String>,
+    },
     /// Run a prompt, read sites, change sites.
     Trace(trace::Trace),
 }
@@ -74,8 +80,22 @@ fn run(command: Command) -> Result<()> {
         Command::Sites { model, pattern, prompt, json } => {
             trace::sites(&model.load()?, pattern.as_deref(), prompt.as_deref(), json)
         }
+        Command::Arch { name } => descriptions(name.as_deref()),
         Command::Trace(trace) => trace.run(),
     }
+}
+
+/// Lists the shipped descriptions, or prints one.
+fn descriptions(name: Option<&str>) -> Result<()> {
+    if let Some(name) = name {
+        library::named(name)?;
+        return say(&library::text(name).unwrap_or_default().trim_end());
+    }
+    for name in library::names() {
+        let types = library::named(name)?.model_types().join(", ");
+        say(&format!("{name:<20} {types}"))?;
+    }
+    Ok(())
 }
 
 fn print_json(value: &impl serde::Serialize) -> Result<()> {

@@ -21,6 +21,7 @@ const MAX_PARENTS: usize = 8;
 pub struct Description {
     pub(super) name: String,
     pub(super) types: Vec<String>,
+    derived: bool,
     pub(super) config: HashMap<String, Entry>,
     pub(super) rules: Vec<RuleLine>,
     pub(super) roles: BTreeMap<String, (String, Pos)>,
@@ -63,6 +64,7 @@ impl Description {
             None => Description {
                 name: String::new(),
                 types: Vec::new(),
+                derived: false,
                 config: HashMap::new(),
                 rules: Vec::new(),
                 roles: BTreeMap::new(),
@@ -74,6 +76,7 @@ impl Description {
             d.wraps = Some((Arc::new(load(inner, *pos)?), path.clone()));
         }
         d.name = file.name;
+        d.derived = file.parent.is_some();
         d.types = file.types;
         d.config.extend(file.config);
         for rule in file.rules {
@@ -98,6 +101,11 @@ impl Description {
     /// Its name.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Whether it builds upon another one.
+    pub(super) fn is_derived(&self) -> bool {
+        self.derived
     }
 
     /// The `model_type`s it is meant for.

@@ -77,9 +77,16 @@ pub fn text(name: &str) -> Option<&'static str> {
     ALL.iter().find(|d| d.name == name).map(|d| d.text)
 }
 
-/// The description of that name, if the library has one.
-pub fn named(name: &str) -> Option<Result<Arc<Description>>> {
-    ALL.iter().find(|d| d.name == name).map(Shipped::description)
+/// The description of that name.
+pub fn named(name: &str) -> Result<Arc<Description>> {
+    match ALL.iter().find(|d| d.name == name) {
+        Some(shipped) => shipped.description(),
+        None => {
+            let near = nearest(name, names(), 3).iter().map(|n| format!("'{n}'")).collect::<Vec<_>>().join(", ");
+            let near = if near.is_empty() { String::new() } else { format!(" (nearest: {near})") };
+            bail!(NotFound, "no description '{name}' is shipped{near}; 'mlxterp arch' lists them")
+        }
+    }
 }
 
 /// Names of the descriptions, sorted.
@@ -97,18 +104,11 @@ pub fn for_model_type(model_type: &str) -> Result<Arc<Description>> {
     match BY_TYPE.get(model_type) {
         Some(at) => ALL[*at].description(),
         None => {
-            let types = supported();
-            let hint = match nearest(model_type, types.iter().copied(), 1).first() {
-                Some(n) => format!("; did you mean '{n}'?"),
+            let hint = match nearest(model_type, BY_TYPE.keys().map(String::as_str), 1).first() {
+                Some(n) => format!(" (did you mean '{n}'?)"),
                 None => String::new(),
             };
-            bail!(
-                Unsupported,
-                "the model_type '{model_type}' has no description{hint} (docs/architectures.md lists the {} types that have \
-                 one). To add one, pass a description with the option arch=: a file of 20 to 60 lines, or one line such as 'arch {model_type} from llama' if \
-                 it computes as Llama does; docs/architectures.md shows how",
-                types.len()
-            )
+            bail!(Unsupported, "the model_type '{model_type}' has no description{hint}")
         }
     }
 }

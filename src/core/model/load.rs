@@ -1,16 +1,17 @@
 //! From a source to a model: find it, read its config, compile the description, load the tensors.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde_json::Value;
 
 use super::checkpoint::{Order, Pieces};
 use super::{Inner, Model, Parameters};
-use crate::core::arch::{self, Description, library};
+use crate::core::arch::{self, Description, TensorInfo, library};
 use crate::core::hub::{self, HubOptions, ModelFiles};
 use crate::core::tensor::{self, Dtype};
 use crate::core::text::Tokenizer;
-use crate::error::{Result, bail, err, nearest};
+use crate::error::{ErrorKind, Result, bail, err};
 
 /// How a model is to be loaded.
 #[derive(Clone, Debug, Default)]
@@ -62,12 +63,12 @@ impl Model {
             ModelFiles::Gguf(path) => Pieces::of_gguf(path, packed)?,
         };
         let config = arch::normalise(config)?;
-        let description = describe(&config, options.description.as_deref())?;
+        let infos = pieces.infos();
+        let description = describe(&config, options.description.as_deref(), &infos)?;
         let dtype = options.dtype.unwrap_or(if cpu { Dtype::Float32 } else { pieces.own_dtype() });
         if !dtype.is_float() {
             bail!(InvalidArgument, "a model cannot compute in {dtype}: use float32, bfloat16 or float16");
         }
-        let infos = pieces.infos();
         let plan = arch::plan_weights(&description, &config, &infos)?;
         let shapes = plan.iter().map(|(name, e)| Ok((name.clone(), e.shape(&infos)?))).collect::<Result<_>>()?;
         let program = arch::elaborate(&description, &config, &shapes)?;
@@ -104,28 +105,28 @@ fn read_config(dir: &Path) -> Result<Value> {
 }
 
 /// The description asked for, else the one for the config's `model_type`.
-fn describe(config: &Value, asked: Option<&str>) -> Result<std::sync::Arc<Description>> {
+fn describe(
+    config: &Value,
+    asked: Option<&str>,
+    tensors: &BTreeMap<String, TensorInfo>,
+) -> Result<std::sync::Arc<Description>> {
     match asked {
         Some(text) if text.contains(char::is_whitespace) => {
             Description::parse(text, "the given description").map(Into::into)
         }
-        Some(name) => match library::named(name) {
-            Some(found) => found,
-            None => {
-                let near = nearest(name, library::names(), 3);
-                let hint = if near.is_empty() { String::new() } else { format!(" (near it: {})", near.join(", ")) };
-                bail!(
-                    NotFound,
-                    "the library has no description '{name}'{hint}: docs/architectures.md lists them; or give a description's text"
-                )
-            }
-        },
+        Some(name) => library::named(name).map_err(|e| err!(NotFound, "{e}, or give a description's text")),
         None => match config.get("model_type").and_then(Value::as_str) {
-            Some(kind) => library::for_model_type(kind),
+            Some(kind) => library::for_model_type(kind).map_err(|e| {
+                if e.kind() != ErrorKind::Unsupported {
+                    return e;
+                }
+                err!(Unsupported, "{e}; {}", arch::suggest(config, tensors).in_words(kind))
+            }),
             None => bail!(
                 Config,
-                "config.json has no model_type, which decides the architecture: add it, or name a description \
-                 (docs/architectures.md lists them)"
+                "config.json has no model_type, which decides the architecture: add it, or name a description with \
+                 arch=; {}",
+                arch::suggest(config, tensors).in_words("mine")
             ),
         },
     }

@@ -9,7 +9,7 @@ use crate::core::arch::ast::{Block, Decl, Expr, Form, Stmt, StmtKind};
 use crate::core::arch::place::Pos;
 use crate::core::arch::signatures;
 use crate::core::arch::tape::{Layout, Op};
-use crate::error::{ErrorKind, Result};
+use crate::error::Result;
 
 use super::Step;
 use super::slots::SlotInfo;
@@ -117,7 +117,7 @@ impl Elaborator<'_> {
                 "the checkpoint has no tensor '{path}', which is declared here (write '{}?' if it may be missing)",
                 decl.path
             );
-            return Err(scope.source.error_of(ErrorKind::NotFound, decl.pos, message));
+            return Err(self.lacks(path.to_owned(), scope, decl.pos, message));
         };
         let width = self.tensors.get(path).and_then(|s| s.last()).copied();
         let step = Step { op: Op::Param(id), inputs: Vec::new() };

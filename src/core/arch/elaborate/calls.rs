@@ -84,7 +84,7 @@ impl Elaborator<'_> {
             known.dedup();
             let hint = did_you_mean(name, known);
             let message = format!("'{name}' is no operation, and the checkpoint has no tensor '{path}.weight'{hint}");
-            return Err(scope.source.error_of(ErrorKind::NotFound, pos, message));
+            return Err(self.lacks(format!("{path}.weight"), scope, pos, message));
         }
         let module = Module {
             path,

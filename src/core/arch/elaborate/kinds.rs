@@ -42,7 +42,7 @@ impl Elaborator<'_> {
             let message = format!(
                 "{kind} '{own}': the checkpoint has no tensor '{base}.weight'{there}; if it may be missing, declare it with '?'"
             );
-            return Err(scope.source.error_of(ErrorKind::NotFound, pos, message));
+            return Err(self.lacks(format!("{base}.weight"), scope, pos, message));
         };
         let scales = self.tensor(&format!("{base}.scales"));
         let biases = if scales.is_some() { self.tensor(&format!("{base}.biases")) } else { None };
@@ -77,10 +77,15 @@ impl Elaborator<'_> {
         };
         if tied && !self.tensors.contains_key(&format!("{base}.weight")) {
             let message = format!("the checkpoint has neither '{}.weight' nor '{base}.weight'", m.path);
-            return Err(scope.source.error_of(ErrorKind::NotFound, pos, message));
+            return Err(self.lacks(format!("{base}.weight"), scope, pos, message));
         }
         let weights = self.weights(&base, &m.path, kind, scope, pos)?;
         let shape = self.shape(weights.weight).to_vec();
+        if self.surveying && shape.is_empty() {
+            let info = self.info[x as usize].changed().width(None);
+            let step = Step { op: Op::Linear(weights), inputs: vec![x] };
+            return Ok(Value::Slot(self.emit(step, vec![info], &m.path, scope, pos)?[0]));
+        }
         let [rows, columns] = shape[..] else {
             let message = format!("'{base}.weight' has shape {shape:?}, a linear needs a matrix");
             return Err(scope.source.error_of(ErrorKind::Shape, pos, message));
@@ -158,9 +163,9 @@ impl Elaborator<'_> {
             let step = Step { op: Op::RmsNorm { weight: None, eps, offset: 0.0 }, inputs: vec![x] };
             return self.one(step, info, args);
         };
-        if shape.len() == 1 && groups.is_none() {
+        if (shape.len() == 1 || self.surveying) && groups.is_none() {
             self.check_width(&shape, x, args)?;
-            let info = info.width(Some(shape[0]));
+            let info = shape.first().map_or(info.clone(), |n| info.width(Some(*n)));
             return self.one(
                 Step { op: Op::RmsNorm { weight: Some(weight), eps, offset }, inputs: vec![x] },
                 info,
@@ -206,9 +211,9 @@ impl Elaborator<'_> {
             return self.one(step, info, args);
         };
         self.own_tensors(&args.m.path, [bias]);
-        if shape.len() == 1 {
+        if shape.len() == 1 || self.surveying {
             self.check_width(&shape, x, args)?;
-            let info = info.width(Some(shape[0]));
+            let info = shape.first().map_or(info.clone(), |n| info.width(Some(*n)));
             return self.one(
                 Step { op: Op::LayerNorm { weight: Some(weight), bias, eps, offset }, inputs: vec![x] },
                 info,
@@ -252,14 +257,14 @@ impl Elaborator<'_> {
                     "{} '{path}': the checkpoint has no tensor '{path}.weight'; if it may be missing, declare it with '?'",
                     args.kind
                 );
-                Err(args.scope.source.error_of(ErrorKind::NotFound, args.pos, message))
+                Err(self.lacks(format!("{path}.weight"), args.scope, args.pos, message))
             }
         }
     }
 
     fn check_width(&self, shape: &[usize], x: Slot, args: &KindArgs<'_>) -> Result<()> {
         match self.info[x as usize].width {
-            Some(width) if shape != [width] => {
+            Some(width) if shape != [width] && !self.surveying => {
                 let message =
                     format!("'{}.weight' has shape {shape:?}, but its input has {width} features", args.m.path);
                 Err(args.scope.source.error_of(ErrorKind::Shape, args.pos, message))

@@ -13,6 +13,7 @@ mod rotary;
 mod settings;
 mod shaping;
 mod slots;
+mod survey;
 mod value;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -22,6 +23,7 @@ use serde_json::Value as Json;
 
 use self::settings::Settings;
 use self::slots::SlotInfo;
+pub(super) use self::survey::{Survey, survey};
 use self::value::Value;
 use super::ast::Expr;
 use super::description::Description;
@@ -41,12 +43,15 @@ const MAX_DEPTH: usize = 160;
 pub fn elaborate(description: &Description, config: &Json, tensors: &BTreeMap<String, Vec<usize>>) -> Result<Program> {
     let (inner, config) = description.unwrapped(config)?;
     let root = description.wraps.as_ref().map_or("", |(_, path)| path);
-    // The recursion is bounded, but its frames are large and the caller's stack may be small.
+    on_a_large_stack(|| Elaborator::new(inner.as_deref().unwrap_or(description), &config, tensors, root).run())?
+}
+
+/// The recursion is bounded, but its frames are large and the caller's stack may be small.
+fn on_a_large_stack<R: Send>(work: impl FnOnce() -> R + Send) -> Result<R> {
     std::thread::scope(|scope| {
-        let work = || Elaborator::new(inner.as_deref().unwrap_or(description), &config, tensors, root).run();
         let thread = std::thread::Builder::new().name("elaborate".into()).stack_size(16 << 20);
         match thread.spawn_scoped(scope, work) {
-            Ok(handle) => handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            Ok(handle) => Ok(handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))),
             Err(e) => bail!(Io, "no thread to compile the description: {e}"),
         }
     })
@@ -103,6 +108,10 @@ struct Elaborator<'a> {
     modules: HashSet<String>,
     steps: usize,
     depth: usize,
+    /// The tensor whose absence ended the work.
+    missing: Option<String>,
+    /// Whether this only tries the description: tensors without axes were made up then, their shapes are not known.
+    surveying: bool,
 }
 
 impl<'a> Elaborator<'a> {
@@ -122,6 +131,8 @@ impl<'a> Elaborator<'a> {
             modules: HashSet::new(),
             steps: 0,
             depth: 0,
+            missing: None,
+            surveying: false,
         }
     }
 
@@ -138,6 +149,14 @@ impl<'a> Elaborator<'a> {
 
     fn run(mut self) -> Result<Program> {
         let Some(arch) = self.arch else { return Ok(self.program) };
+        self.compile(arch)?;
+        self.unused(arch)?;
+        self.roles(arch)?;
+        Ok(self.program)
+    }
+
+    /// Everything from the token ids to the logits.
+    fn compile(&mut self, arch: &Description) -> Result<()> {
         let Some(main) = arch.blocks.get("Main").map(Arc::clone) else {
             bail!(Description, "{}: expected a block 'Main(ids):', found none", arch.name);
         };
@@ -156,9 +175,7 @@ impl<'a> Elaborator<'a> {
             return Err(main.source.error(main.pos, message));
         };
         self.program.output = self.name_slot("output", logits, logits);
-        self.unused(arch)?;
-        self.roles(arch)?;
-        Ok(self.program)
+        Ok(())
     }
 
     /// A tensor that nothing uses means that the description is not this model's.
@@ -216,6 +233,12 @@ impl<'a> Elaborator<'a> {
 
     fn leave(&mut self) {
         self.depth -= 1;
+    }
+
+    /// An error about a tensor that the checkpoint lacks.
+    fn lacks(&mut self, tensor: String, scope: &Scope, pos: Pos, message: String) -> Error {
+        self.missing = Some(tensor);
+        scope.source.error_of(ErrorKind::NotFound, pos, message)
     }
 
     /// The tape's number for a tensor of the checkpoint.

@@ -17,18 +17,27 @@ pub(super) struct Settings<'a> {
     pub whole: Value,
     done: HashMap<String, Value>,
     busy: Vec<String>,
+    /// Keys of config.json that somebody asked for and that say something.
+    read: BTreeSet<String>,
 }
 
 impl<'a> Settings<'a> {
     pub fn new(json: &'a Json) -> Self {
-        Settings { json, whole: Value::from_json(json), done: HashMap::new(), busy: Vec::new() }
+        Settings { json, whole: Value::from_json(json), done: HashMap::new(), busy: Vec::new(), read: BTreeSet::new() }
     }
 
-    fn key(&self, name: &str) -> Option<Value> {
-        match &self.whole {
-            Value::Map(m) => m.get(name).cloned(),
-            _ => None,
+    fn key(&mut self, name: &str) -> Option<Value> {
+        let Value::Map(m) = &self.whole else { return None };
+        let value = m.get(name).cloned()?;
+        if !matches!(value, Value::None) && name != "model_type" {
+            self.read.insert(name.to_owned());
         }
+        Some(value)
+    }
+
+    /// The keys of config.json that were read, sorted.
+    pub fn keys_read(&self) -> Vec<String> {
+        self.read.iter().cloned().collect()
     }
 }
 

@@ -24,7 +24,7 @@ fn every_description_is_read_and_checked() {
         let text = library::text(name).unwrap();
         let d = Description::parse(text, name).unwrap_or_else(|e| panic!("{e}"));
         assert_eq!(d.name(), name, "the first line of {name}.arch");
-        assert_eq!(library::named(name).unwrap().unwrap().name(), name);
+        assert_eq!(library::named(name).unwrap().name(), name);
         for t in d.model_types() {
             if let Some(other) = of.insert(t.clone(), name) {
                 assert!(t.starts_with('_'), "{name}.arch and {other}.arch both claim '{t}'");
@@ -52,10 +52,7 @@ fn every_description_has_the_common_roles() {
 }
 
 #[test]
-fn an_unsupported_type_is_answered_with_the_nearest_and_the_way_out() {
+fn an_unsupported_type_names_the_nearest() {
     let e = for_model_type("lama").unwrap_err();
-    let start = "the model_type 'lama' has no description; did you mean 'llama'? (docs/architectures.md lists the ";
-    assert!(e.message().starts_with(start), "{e}");
-    assert!(e.message().contains("arch="), "{e}");
-    assert_eq!(for_model_type("_none").unwrap_err().kind(), crate::error::ErrorKind::Unsupported);
+    assert_eq!(e.message(), "the model_type 'lama' has no description (did you mean 'llama'?)");
 }

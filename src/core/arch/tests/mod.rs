@@ -1,6 +1,7 @@
 //! Descriptions against checkpoints that exist only as names and shapes.
 
 mod configs;
+mod fit;
 mod library;
 mod llama;
 mod mistakes;
