@@ -65,7 +65,8 @@ class Names:
         if name.startswith("_"):
             raise AttributeError(f"{type(self).__name__} has no attribute '{name}'")
         node = self._child(name)
-        if node.is_value and not node.children:
+        # `output` is the logits even where the checkpoint calls its head so: that is `lm_head` everywhere.
+        if node.is_value and (not node.children or node.path == "output"):
             return self._trace_now(node.path).read(node.path)
         return Site(self._scope(), node)
 

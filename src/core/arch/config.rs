@@ -7,12 +7,22 @@ use crate::error::{Result, bail, err};
 /// Levels of nesting that a config.json may have.
 const MAX_DEPTH: usize = 64;
 
+/// Older layouts that go under the name of a newer one: the type, a key that only they have, and their own name.
+const OLDER: [(&str, &str, &str); 1] = [("olmo", "d_model", "hf_olmo")];
+
+/// What a `text_config` of these types means when it says nothing: heads of keys (0: as many as of queries) and positions.
+///
+/// Transformers 4 wrote of a nested configuration only what differs from its class's defaults, and LLaVA's says next to
+/// nothing. A configuration at the top is always whole.
+const SILENT: [(&str, u64, u64); 4] =
+    [("llama", 0, 2048), ("mistral", 8, 131_072), ("qwen2", 32, 32_768), ("qwen3", 32, 32_768)];
+
 /// config.json in one spelling, whoever wrote it: transformers 5 moved the rotary settings into `rope_parameters`, and
 /// writes infinities as `{"__float__": "Infinity"}`. A `text_config` is normalised likewise.
 pub fn normalise(config: Value) -> Result<Value> {
     let fixed = floats(config, 0)?;
     match fixed {
-        Value::Object(map) => Ok(Value::Object(rotary(map)?)),
+        Value::Object(map) => Ok(Value::Object(nested(rotary(named(map)))?)),
         other => bail!(Config, "config.json must hold an object, found {}", kind(&other)),
     }
 }
@@ -54,23 +64,54 @@ fn floats(v: Value, depth: usize) -> Result<Value> {
     })
 }
 
-fn rotary(mut map: Map<String, Value>) -> Result<Map<String, Value>> {
-    if let Some(Value::Object(rope)) = map.get("rope_parameters").cloned() {
+/// The rotary settings where transformers 4 and mlx-lm have them.
+fn rotary(mut map: Map<String, Value>) -> Map<String, Value> {
+    for table in ["rope_parameters", "rope_scaling"] {
+        let Some(Value::Object(rope)) = map.get(table).cloned() else { continue };
         // A table by layer type is left to the description.
-        if !rope.values().any(Value::is_object) {
-            for key in ["rope_theta", "partial_rotary_factor"] {
-                if let (Some(v), true) = (rope.get(key).filter(|v| !v.is_null()), absent(&map, key)) {
-                    map.insert(key.to_owned(), v.clone());
-                }
-            }
-            let scaled = rope.get("rope_type").and_then(Value::as_str).unwrap_or("default") != "default";
-            if scaled && absent(&map, "rope_scaling") {
-                map.insert("rope_scaling".to_owned(), Value::Object(rope));
+        if rope.values().any(Value::is_object) {
+            continue;
+        }
+        for key in ["rope_theta", "partial_rotary_factor"] {
+            if let (Some(v), true) = (rope.get(key).filter(|v| !v.is_null()), absent(&map, key)) {
+                map.insert(key.to_owned(), v.clone());
             }
         }
+        let scaled = rope.get("rope_type").and_then(Value::as_str).unwrap_or("default") != "default";
+        if scaled && absent(&map, "rope_scaling") {
+            map.insert("rope_scaling".to_owned(), Value::Object(rope));
+        }
     }
+    map
+}
+
+/// An older layout under its own name.
+fn named(mut map: Map<String, Value>) -> Map<String, Value> {
+    let older =
+        OLDER.iter().find(|(t, key, _)| map.get("model_type").is_some_and(|m| m == t) && map.contains_key(*key));
+    if let Some((_, _, own)) = older {
+        map.insert("model_type".to_owned(), Value::from(*own));
+    }
+    map
+}
+
+/// `text_config` in the same spelling, whole.
+fn nested(mut map: Map<String, Value>) -> Result<Map<String, Value>> {
     if let Some(text @ Value::Object(_)) = map.get("text_config").cloned() {
-        map.insert("text_config".to_owned(), normalise(text)?);
+        let mut text = normalise(text)?;
+        let silent = SILENT.iter().find(|(t, ..)| text.get("model_type").is_some_and(|m| m == t));
+        if let (Some((_, kv, positions)), Some(text)) = (silent, text.as_object_mut()) {
+            let mut default = |key: &str, value: Value| {
+                text.entry(key).or_insert(value);
+            };
+            default("hidden_size", 4096.into());
+            default("num_hidden_layers", 32.into());
+            default("num_attention_heads", 32.into());
+            default("num_key_value_heads", if *kv == 0 { Value::Null } else { (*kv).into() });
+            default("max_position_embeddings", (*positions).into());
+            default("rms_norm_eps", 1e-6.into());
+        }
+        map.insert("text_config".to_owned(), text);
     }
     Ok(map)
 }

@@ -36,6 +36,72 @@ fn transformers_5_and_4_spell_the_same() {
 }
 
 #[test]
+fn the_rotary_settings_are_found_wherever_they_stand() {
+    let c = |v: Value| normalise(v).unwrap();
+    let moved =
+        c(json!({"rope_parameters": {"rope_type": "default", "rope_theta": 5.0, "partial_rotary_factor": 0.5}}));
+    assert_eq!((&moved["rope_theta"], &moved["partial_rotary_factor"]), (&json!(5.0), &json!(0.5)));
+    assert!(moved.get("rope_scaling").is_none(), "{moved}");
+    // Null is as good as nothing, on either side.
+    let null = c(
+        json!({"rope_theta": null, "rope_scaling": null, "rope_parameters": {"rope_type": "yarn", "rope_theta": 5.0}}),
+    );
+    assert_eq!((&null["rope_theta"], &null["rope_scaling"]["rope_type"]), (&json!(5.0), &json!("yarn")));
+    assert_eq!(c(json!({"rope_theta": 7.0, "rope_parameters": {"rope_theta": null}}))["rope_theta"], 7.0);
+    // Some files have the base among what scales it.
+    let inside = c(json!({"rope_scaling": {"rope_type": "linear", "factor": 2.0, "rope_theta": 5.0}}));
+    assert_eq!((&inside["rope_theta"], &inside["rope_scaling"]["factor"]), (&json!(5.0), &json!(2.0)));
+}
+
+#[test]
+fn types_of_layers_that_the_writer_filled_in_change_nothing() {
+    let windows = |c: Value| {
+        let p = compile(c, &shapes()).unwrap();
+        let window = |i: &super::super::tape::Instr| match &i.op {
+            super::super::tape::Op::Attend(a) => Some(a.window),
+            _ => None,
+        };
+        p.instrs.iter().filter_map(window).collect::<Vec<_>>()
+    };
+    let all = json!(["full_attention", "full_attention"]);
+    assert_eq!(
+        windows(config_with(json!({"model_type": "qwen2", "sliding_window": 7, "layer_types": all}))),
+        [None, None]
+    );
+    let mistral = json!({"model_type": "mistral", "sliding_window": 7, "layer_types": ["sliding_attention", "sliding_attention"]});
+    assert_eq!(windows(config_with(mistral)), [Some(7), Some(7)]);
+    let mut null = config_with(json!({"model_type": "mistral"}));
+    null["sliding_window"] = Value::Null;
+    null["layer_types"] = Value::Null;
+    assert_eq!(windows(null), [None, None]);
+}
+
+#[test]
+fn a_text_config_that_says_next_to_nothing_takes_its_class_s_defaults() {
+    let text = |t: Value| normalise(json!({"model_type": "llava", "text_config": t})).unwrap()["text_config"].clone();
+    let vicuna = text(json!({"model_type": "llama", "vocab_size": 32064, "rms_norm_eps": 1e-5}));
+    assert_eq!(
+        vicuna,
+        json!({"model_type": "llama", "vocab_size": 32064, "rms_norm_eps": 1e-5, "hidden_size": 4096, "num_hidden_layers": 32,
+               "num_attention_heads": 32, "num_key_value_heads": null, "max_position_embeddings": 2048})
+    );
+    let pixtral =
+        text(json!({"model_type": "mistral", "hidden_size": 5120, "num_key_value_heads": 4, "sliding_window": null}));
+    assert_eq!((&pixtral["num_attention_heads"], &pixtral["num_key_value_heads"]), (&json!(32), &json!(4)));
+    assert_eq!((&pixtral["hidden_size"], &pixtral["sliding_window"]), (&json!(5120), &Value::Null));
+    // A configuration at the top, or of a type not known here, is taken at its word.
+    assert_eq!(normalise(json!({"model_type": "llama"})).unwrap(), json!({"model_type": "llama"}));
+    assert_eq!(text(json!({"model_type": "mine"})), json!({"model_type": "mine"}));
+}
+
+#[test]
+fn an_older_layout_goes_under_its_own_name() {
+    let t = |c: Value| normalise(c).unwrap()["model_type"].clone();
+    assert_eq!(t(json!({"model_type": "olmo", "d_model": 32})), "hf_olmo");
+    assert_eq!(t(json!({"model_type": "olmo", "hidden_size": 32})), "olmo");
+}
+
+#[test]
 fn absurd_numbers_of_heads_name_their_key() {
     let what = |v: Value| message(json!({"num_attention_heads": v, "num_key_value_heads": 2, "head_dim": 8}));
     let tail = |m: &str, end: &str| assert!(m.ends_with(end), "{m}");

@@ -301,16 +301,6 @@ fn every_type_that_computes_as_llama_compiles() {
     }
 }
 
-#[test]
-fn a_wrapper_reads_text_config_and_puts_its_path_in_front() {
-    let d = Description::parse("arch vision wraps llama under language_model", "vision").unwrap();
-    let s: Shapes = shapes().into_iter().map(|(k, v)| (format!("language_model.{k}"), v)).collect();
-    let p = elaborate(&d, &json!({"model_type": "vision", "text_config": config()}), &s).unwrap();
-    assert_eq!(p.roles["layer"], "language_model.model.layers.*");
-    assert_eq!(p.n_layers, 2);
-    hook(&p, "language_model.model.layers.1.self_attn.z");
-}
-
 /// The tutorial's description, run on GPT-2's own tensor names.
 #[test]
 fn the_description_of_the_tutorial_compiles() {

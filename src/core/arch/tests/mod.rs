@@ -7,6 +7,7 @@ mod llama;
 mod mistakes;
 mod properties;
 mod weights;
+mod wrappers;
 
 use std::collections::BTreeMap;
 
