@@ -14,6 +14,9 @@ fn a_wrapper_reads_text_config_and_puts_its_path_in_front() {
     assert!(p.hooks.iter().any(|(name, _)| name == "language_model.model.layers.1.self_attn.z"));
 }
 
+/// How a layout spells a name of the language model.
+type Spelling<'a> = &'a dyn Fn(&str) -> String;
+
 /// Compiles a multimodal checkpoint of type `t`; `spell` puts the language model's names into some layout's spelling.
 fn compile_wrapped(t: &str, text: Value, spell: impl Fn(&str) -> String, others: &[&str]) -> Result<Program> {
     let config = normalise(json!({"model_type": t, "text_config": text}))?;
@@ -32,7 +35,7 @@ fn every_layout_of_a_multimodal_checkpoint_reads_the_same() {
     let mlx = |n: &str| format!("language_model.{n}");
     let five = |n: &str| n.strip_prefix("model.").map_or(n.to_owned(), |rest| format!("model.language_model.{rest}"));
     let same = |n: &str| n.to_owned();
-    let layouts: [(&str, &dyn Fn(&str) -> String, &[&str]); 5] = [
+    let layouts: [(&str, Spelling<'_>, &[&str]); 5] = [
         ("mlx-lm", &mlx, &[]),
         ("mlx-lm with its towers", &mlx, &["vision_tower.a.weight", "multi_modal_projector.linear_1.bias"]),
         ("transformers 5", &five, &["model.visual.blocks.0.weight", "model.multi_modal_projector.norm.weight"]),
