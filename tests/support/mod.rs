@@ -1,6 +1,9 @@
 //! What the integration tests share: fixtures, models, comparisons.
 #![allow(dead_code)]
 
+pub mod entry;
+pub mod fill;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
