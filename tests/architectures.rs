@@ -44,8 +44,8 @@ impl Findings {
             got.iter().zip(want).fold(0f32, |m, (a, b)| if (a - b).is_nan() { f32::NAN } else { m.max((a - b).abs()) });
         let off = if top > 0.0 { off / top } else { off };
         let worst = self.worst.entry(kind).or_default();
-        *worst = worst.max(off);
-        if !(off <= bound) {
+        *worst = if off.is_nan() { f32::INFINITY } else { worst.max(off) };
+        if off.is_nan() || off > bound {
             self.fail(what, format!("off by {off:.1e}, allowed {bound:.0e}"));
         }
     }
