@@ -2,6 +2,7 @@
 
 mod ast;
 mod check;
+mod choice;
 mod config;
 mod description;
 mod elaborate;

@@ -15,7 +15,7 @@ pub(super) struct Signature {
 }
 
 /// Tensor operations. After `|` come the arguments that may be left out; `*` stands for any number of values.
-const OPS: [(&str, &str); 63] = [
+const OPS: [(&str, &str); 74] = [
     ("heads", "x n"),
     ("perhead", "x n"),
     ("flip", "x"),
@@ -67,6 +67,17 @@ const OPS: [(&str, &str); 63] = [
     ("rms", "x eps"),
     ("layer_norm", "x eps"),
     ("positions", "ids | add"),
+    ("top_k", "s k | by groups keep group_score fill"),
+    ("combine", "y w"),
+    ("sparsemixer", "s k jitter"),
+    ("take", "x idx"),
+    ("gather", "x idx"),
+    ("put", "x idx values"),
+    ("argmax", "x"),
+    ("zeros_like", "x"),
+    ("topk_mask", "s k"),
+    ("mask_ids", "x ids | start stop"),
+    ("blocksparse", "q k block local stride"),
     // Functions of numbers, lists and text.
     ("int", "x"),
     ("min", "*"),
@@ -115,10 +126,7 @@ const MORE_STATIC: [(&str, &str); 7] = [
 ];
 
 /// Operations that descriptions of the whole field need and this version does not compute yet.
-const LATER: [&str; 35] = [
-    "top_k",
-    "combine",
-    "sparsemixer",
+const LATER: [&str; 24] = [
     "alibi",
     "selective_scan",
     "ssd",
@@ -129,9 +137,6 @@ const LATER: [&str; 35] = [
     "wkv7",
     "token_shift",
     "ngram_ids",
-    "topk_mask",
-    "mask_ids",
-    "blocksparse",
     "is_start",
     "head_conv2",
     "round_like_bf16",
@@ -139,11 +144,6 @@ const LATER: [&str; 35] = [
     "position_axis",
     "reshape",
     "xielu",
-    "argmax",
-    "take",
-    "gather",
-    "zeros_like",
-    "put",
     "tile",
     "erfinv",
     "alibi_slopes",
@@ -162,7 +162,7 @@ const KINDS: [(&str, &str); 10] = [
     ("rotary", "| dims base scaling interleaved max_pos scale traditional"),
     ("unembed", "path"),
     ("param", ""),
-    ("switch", "-"),
+    ("switch", ""),
     ("multilinear", "-"),
     ("conv", "-"),
 ];

@@ -6,6 +6,8 @@
 
 use std::collections::BTreeMap;
 
+pub use super::choice::Choice;
+
 /// A numbered value of the run.
 pub type Slot = u32;
 /// An index into [`Program::tensors`].
@@ -259,6 +261,14 @@ pub enum Op {
     Positions {
         add: i64,
     },
+    /// Inputs x and chosen experts `[B,L,k]`; `x W_e^T (+ b_e)` for each: `[B,L,k,1,out]`. `bounded` says that the
+    /// choice cannot name an expert that is not there.
+    Switch {
+        weights: Weights,
+        bounded: bool,
+    },
+    /// Choosing among experts, keys or rows.
+    Choice(Choice),
 }
 
 impl Op {
@@ -267,10 +277,21 @@ impl Op {
         matches!(self, Op::Cache)
     }
 
+    /// The weight it multiplies by, which may be packed.
+    pub fn weights(&self) -> Option<&Weights> {
+        match self {
+            Op::Linear(w) | Op::Embedding(w) | Op::HeadResult(w) | Op::HeadSum(w) => Some(w),
+            Op::Switch { weights, .. } => Some(weights),
+            _ => None,
+        }
+    }
+
     /// The tensors of the checkpoint that it uses.
     pub fn tensors(&self) -> Vec<TensorId> {
+        if let Some(w) = self.weights() {
+            return w.all();
+        }
         match self {
-            Op::Linear(w) | Op::Embedding(w) | Op::HeadResult(w) | Op::HeadSum(w) => w.all(),
             Op::RmsNorm { weight, .. } => weight.iter().copied().collect(),
             Op::LayerNorm { weight, bias, .. } => weight.iter().chain(bias).copied().collect(),
             Op::Param(t) => vec![*t],
@@ -288,7 +309,8 @@ impl Op {
             }
             // A condition chooses; it has no slope.
             Op::Where => inputs.iter().skip(1).copied().collect(),
-            Op::Like => inputs.iter().take(1).copied().collect(),
+            Op::Like | Op::Switch { .. } => inputs.iter().take(1).copied().collect(),
+            Op::Choice(choice) => choice.gradients_reach(inputs),
             _ => inputs.to_vec(),
         }
     }
@@ -352,6 +374,8 @@ pub enum Layout {
     PerHead,
     /// `[batch, head, query, key]`
     Scores,
+    /// `[batch, position, chosen expert, (1,) feature]`
+    Experts,
     /// `[batch, position]`
     Tokens,
     /// Anything else: no row, position or head can be selected by name.
@@ -367,6 +391,17 @@ pub struct Hook {
     pub layout: Layout,
     /// Made only when somebody asks (scores, pattern, per-head results).
     pub on_touch: bool,
+}
+
+/// A module whose matrices are chosen token by token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Experts {
+    /// The module's path (`model.layers.0.mlp.switch_mlp`).
+    pub path: String,
+    /// The experts that each token chose, `[B,L,k]`.
+    pub chosen: Slot,
+    /// How many there are to choose from.
+    pub count: usize,
 }
 
 /// A node of the module tree, for printing and for discovery.
@@ -395,6 +430,10 @@ pub struct Program {
     pub hooks: Vec<(String, Hook)>,
     /// Explicit ways.
     pub detours: Vec<Detour>,
+    /// Mixtures of experts, in execution order.
+    pub experts: Vec<Experts>,
+    /// Slots whose whole numbers choose among so many: a written value must stay below.
+    pub bounds: BTreeMap<Slot, usize>,
     /// The module tree in tree order.
     pub modules: Vec<Module>,
     /// Roles of the description (`layer` -> `model.layers.*`, `attn` -> `self_attn`, …), root prefix applied to the absolute ones.

@@ -65,7 +65,7 @@ impl Intervention {
 /// Standard normal numbers of the site's shape. Each row is drawn alone at its own length, so that it gets in a padded
 /// batch what it gets in a run of its own.
 fn noise_like(old: &Array, seed: u64, scene: &Scene<'_>) -> Result<Array> {
-    let Some(axes) = axes(scene.layout).filter(|a| a.position < old.ndim()) else {
+    let Some(axes) = axes(scene.layout, old.ndim()).filter(|a| a.position < old.ndim()) else {
         bail!(InvalidArgument, "noise needs a site with rows and positions; this one has shape {:?}", old.shape());
     };
     // SplitMix64's increment spreads neighbouring site numbers over the key space.

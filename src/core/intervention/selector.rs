@@ -42,13 +42,14 @@ pub(super) struct Axes {
 }
 
 /// Where rows (always axis 0), positions, heads and features stand.
-pub(super) fn axes(layout: Layout) -> Option<Axes> {
+pub(super) fn axes(layout: Layout, ndim: usize) -> Option<Axes> {
     let (position, head, feature) = match layout {
         Layout::Tokens => (1, None, None),
         Layout::Hidden => (1, None, Some(2)),
         Layout::Heads => (2, Some(1), Some(3)),
         Layout::PerHead => (1, Some(2), Some(3)),
         Layout::Scores => (2, Some(1), None),
+        Layout::Experts => (1, None, ndim.checked_sub(1)),
         Layout::Other => return None,
     };
     Some(Axes { position, head, feature })
@@ -62,7 +63,7 @@ impl Selector {
 
     /// The mask over a site of this shape: true where the selector points, broadcast over what it does not restrict.
     pub(super) fn mask(&self, site: &str, layout: Layout, shape: &[i32], batch: &Batch) -> Result<Array> {
-        let Some(axes) = axes(layout).filter(|a| a.position < shape.len()) else {
+        let Some(axes) = axes(layout, shape.len()).filter(|a| a.position < shape.len()) else {
             bail!(
                 InvalidArgument,
                 "'{site}' has shape {shape:?}, whose axes have no names: select nothing, or slice it yourself"

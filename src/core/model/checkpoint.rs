@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::expression::{evaluate, sources};
 use super::load::{LoadProgress, OnProgress, optional};
-use crate::core::arch::tape::{Op, Program, Weights};
+use crate::core::arch::tape::{Program, Weights};
 use crate::core::arch::{TensorInfo, WeightExpr};
 use crate::core::tensor::{self, Array, Dtype, Quantization};
 use crate::core::text::Tokenizer;
@@ -223,10 +223,7 @@ impl Pieces {
 
 /// Packed modules by their weight's number.
 fn quantised_modules(program: &Program) -> BTreeMap<u32, &Weights> {
-    let weights = program.instrs.iter().filter_map(|i| match &i.op {
-        Op::Linear(w) | Op::Embedding(w) => Some(w),
-        _ => None,
-    });
+    let weights = program.instrs.iter().filter_map(|i| i.op.weights());
     weights.filter(|w| w.scales.is_some()).map(|w| (w.weight, w)).collect()
 }
 

@@ -112,7 +112,7 @@ impl Inner {
     /// Which axis of a site counts positions.
     pub fn position_axis(&self, site: SiteId) -> Option<usize> {
         match self.layout(site) {
-            Layout::Hidden | Layout::PerHead | Layout::Tokens => Some(1),
+            Layout::Hidden | Layout::PerHead | Layout::Tokens | Layout::Experts => Some(1),
             Layout::Heads | Layout::Scores => Some(2),
             Layout::Other => None,
         }

@@ -32,7 +32,7 @@ impl Parameters {
         let mut rotations = HashMap::new();
         let mut packing = vec![false; tensors.len()];
         for (i, instr) in program.instrs.iter().enumerate() {
-            if let Op::Linear(w) | Op::Embedding(w) = &instr.op {
+            if let Some(w) = instr.op.weights() {
                 for id in [w.scales, w.biases].into_iter().flatten() {
                     packing[id as usize] = true;
                 }
@@ -54,6 +54,21 @@ impl Parameters {
             }
         }
         Ok(Self { tensors, transposed, quantization, packing, rotations, dtype })
+    }
+
+    /// Tensors without a tape, for the tests of single operations.
+    #[cfg(test)]
+    pub(crate) fn of_arrays(tensors: Vec<Option<Array>>) -> Self {
+        let n = tensors.len();
+        Self::packed_arrays(tensors, vec![None; n])
+    }
+
+    /// [`Parameters::of_arrays`], of which some are packed.
+    #[cfg(test)]
+    pub(crate) fn packed_arrays(tensors: Vec<Option<Array>>, quantization: Vec<Option<Quantization>>) -> Self {
+        let n = tensors.len();
+        let (transposed, packing) = (vec![None; n], vec![false; n]);
+        Self { tensors, transposed, quantization, packing, rotations: HashMap::new(), dtype: Dtype::Float32 }
     }
 
     /// A tensor by number.
@@ -125,7 +140,8 @@ impl Parameters {
         }
     }
 
-    fn packed(&self, w: &Weights) -> Result<(&Array, &Array, Option<&Array>)> {
+    /// The parts of a packed weight: itself, scales and biases.
+    pub(crate) fn packed(&self, w: &Weights) -> Result<(&Array, &Array, Option<&Array>)> {
         let scales = w.scales.ok_or_else(|| err!(NotFound, "{} is packed but has no scales", w.path))?;
         Ok((self.tensor(w.weight)?, self.tensor(scales)?, w.biases.map(|b| self.tensor(b)).transpose()?))
     }

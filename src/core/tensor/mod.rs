@@ -11,6 +11,7 @@ mod dlpack;
 mod dtype;
 mod engine;
 mod gated;
+mod gather;
 mod graph;
 mod ops;
 mod platform;
@@ -27,6 +28,7 @@ pub use engine::{
     reset_peak_memory, uses_cpu,
 };
 pub use gated::Gated;
+pub use gather::{gather_matmul, gather_quantized_matmul, put_along};
 pub use graph::{graph_dot, graph_size};
 pub use ops::*;
 pub use quant::{Quantization, dequantize, gather_quantized, quantize, quantized_matmul};

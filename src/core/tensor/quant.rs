@@ -21,12 +21,12 @@ pub struct Quantization {
 }
 
 impl Quantization {
-    fn mode(&self) -> CString {
+    pub(super) fn mode(&self) -> CString {
         CString::new(self.mode.as_str()).unwrap_or_default()
     }
 }
 
-fn int(n: usize) -> mlx_optional_int {
+pub(super) fn int(n: usize) -> mlx_optional_int {
     mlx_optional_int { value: n as i32, has_value: true }
 }
 

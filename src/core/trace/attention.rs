@@ -31,8 +31,24 @@ impl Masks {
     }
 }
 
+/// What a query may see when nothing comes after it: the mask of plain causal attention.
+pub(super) fn causal_mask(queries: usize, keys: usize, around: &mut Surroundings<'_>) -> Result<Option<Array>> {
+    let plain = Attention {
+        scale: 1.0,
+        window: None,
+        chunk: None,
+        softcap: None,
+        causal: true,
+        f32: false,
+        sinks: None,
+        bias: None,
+        mask: None,
+    };
+    around.masks.get(&plain, queries, keys, around.batch)
+}
+
 /// Positions of queries `[.., queries, 1]` and keys `[.., 1, keys]`.
-fn positions(queries: usize, keys: usize, batch: &Batch) -> Result<(Array, Array)> {
+pub(super) fn positions(queries: usize, keys: usize, batch: &Batch) -> Result<(Array, Array)> {
     if !batch.has_gaps() || keys != batch.past_width() + batch.width() || queries != batch.width() {
         // Keys are what was seen before and then the queries' own, without gaps.
         let first = keys.saturating_sub(queries) as i64;

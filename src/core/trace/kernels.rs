@@ -5,6 +5,7 @@ use smallvec::{SmallVec, smallvec};
 use super::attention;
 use super::batch::Batch;
 use super::cache::{Cache, State};
+use super::experts;
 use crate::core::arch::tape::{Binary, Index, Instr, Op, Operand, Reduce, Unary};
 use crate::core::model::Parameters;
 use crate::core::tensor::{self as t, Array, Dtype};
@@ -114,6 +115,8 @@ fn run(instr: &Instr, index: u32, x: &[&Array], around: &mut Surroundings<'_>) -
         Op::Repeat { n, axis } => t::repeat(x[0], *n, *axis as i32)?,
         Op::Expand { axis } => t::expand_dims(x[0], *axis as i32)?,
         Op::Squeeze { axis } => t::squeeze(x[0], *axis as i32)?,
+        Op::Switch { weights, bounded } => experts::switch(weights, *bounded, x[0], x[1], p)?,
+        Op::Choice(choice) => return experts::choose(choice, x, around),
         Op::Positions { add } => positions(around.batch, x[0].dim(1), *add)?,
     }])
 }

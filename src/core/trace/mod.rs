@@ -8,6 +8,7 @@ mod attention;
 mod batch;
 mod cache;
 mod edit;
+mod experts;
 mod forward;
 mod kernels;
 mod options;

@@ -223,6 +223,7 @@ impl Elaborator<'_> {
             "rmsnorm" => "RmsNorm",
             "layernorm" => "LayerNorm",
             "rotary" => "Rope",
+            "switch" => "Switch",
             block => block,
         };
         let node = TreeNode { path: path.to_owned(), kind: kind.to_owned(), tensors: Vec::new() };

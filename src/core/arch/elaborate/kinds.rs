@@ -25,12 +25,13 @@ impl Elaborator<'_> {
             "rmsnorm" => self.rms_norm(&args, x),
             "layernorm" => self.layer_norm(&args, x),
             "rotary" => self.rotary(&args, x),
+            "switch" => self.switch(m, x, &given, scope, pos),
             other => Err(self.unavailable("kind", other, scope, pos)),
         }
     }
 
     /// The tensors at `base`; `own` is where a bias may stand besides.
-    fn weights(&mut self, base: &str, own: &str, kind: &str, scope: &Scope, pos: Pos) -> Result<Weights> {
+    pub(super) fn weights(&mut self, base: &str, own: &str, kind: &str, scope: &Scope, pos: Pos) -> Result<Weights> {
         let Some(weight) = self.tensor(&format!("{base}.weight")) else {
             let below: Vec<&str> =
                 self.tensors.keys().filter(|k| k.starts_with(&format!("{base}."))).map(|k| &**k).collect();
@@ -65,7 +66,7 @@ impl Elaborator<'_> {
         }
     }
 
-    fn shape(&self, id: TensorId) -> &[usize] {
+    pub(super) fn shape(&self, id: TensorId) -> &[usize] {
         self.tensors.get(&self.program.tensors[id as usize]).map_or(&[], Vec::as_slice)
     }
 

@@ -3,6 +3,7 @@
 mod attention;
 mod blocks;
 mod calls;
+mod experts;
 mod expr;
 mod functions;
 mod kind_args;

@@ -133,6 +133,8 @@ impl Elaborator<'_> {
             "heads" | "perhead" | "flip" | "merge" | "unflatten" | "flatten" | "transpose" | "swap" | "repeat"
             | "expand" | "squeeze" | "split" | "concat" | "stack" | "cache" => self.shaping(&a, scope),
             "attend" => self.attend(&a, scope),
+            "top_k" | "combine" | "sparsemixer" | "take" | "gather" | "put" | "argmax" | "zeros_like" | "topk_mask"
+            | "mask_ids" | "blocksparse" => self.choosing(&a, scope),
             "rope" => {
                 let x = self.slot_of(&a, "x", scope)?;
                 if a.get("offset").is_some_and(|v| !matches!(v, Value::None)) {

@@ -66,7 +66,11 @@ impl Elaborator<'_> {
                 (Op::Repeat { n, axis: whole(self, "axis", 0)? }, other)
             }
             "expand" => (Op::Expand { axis: whole(self, "axis", -1)? }, other),
-            _ => (Op::Squeeze { axis: whole(self, "axis", 0)? }, other),
+            _ => {
+                let axis = whole(self, "axis", 0)?;
+                let kept = if info.layout == Layout::Experts && axis == -2 { info.changed() } else { other };
+                (Op::Squeeze { axis }, kept)
+            }
         };
         self.single(op, vec![x], out, scope, a.pos)
     }

@@ -14,11 +14,13 @@ pub(super) struct SlotInfo {
     pub attend: Option<String>,
     /// The block whose attention result this is with its heads merged.
     pub merged: Option<String>,
+    /// Its whole numbers choose among so many, all of them there.
+    pub below: Option<usize>,
 }
 
 impl SlotInfo {
     pub fn of(layout: Layout) -> Self {
-        SlotInfo { layout, width: None, heads: None, attend: None, merged: None }
+        SlotInfo { layout, width: None, heads: None, attend: None, merged: None, below: None }
     }
 
     pub fn width(mut self, width: Option<usize>) -> Self {
@@ -33,6 +35,6 @@ impl SlotInfo {
 
     /// The same axes, values changed.
     pub fn changed(&self) -> Self {
-        SlotInfo { attend: None, merged: None, ..self.clone() }
+        SlotInfo { attend: None, merged: None, below: None, ..self.clone() }
     }
 }

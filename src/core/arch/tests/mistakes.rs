@@ -186,12 +186,12 @@ const MISTAKES: &[(&str, &str)] = &[
         "mine line 5, column 12: expected a whole number, found 1.5",
     ),
     (
-        "arch mine\nMain(ids):\n  model.embed_tokens: embedding\n  x = embed_tokens(ids)\n  return top_k(x, 2)",
-        "mine line 5, column 10: op 'top_k' is not available in this version",
+        "arch mine\nMain(ids):\n  model.embed_tokens: embedding\n  x = embed_tokens(ids)\n  return top_k(x, 99)",
+        "mine line 5, column 19: 'k' of 'top_k' must be a whole number from 1 to 32, found 99",
     ),
     (
         "arch mine\nMain(ids):\n  s: switch\n  return s(ids)",
-        "mine line 4, column 10: kind 'switch' is not available in this version",
+        "mine line 4, column 10: 's' (switch) needs the chosen experts as second argument, found nothing",
     ),
     (
         "arch mine\nMain(ids):\n  model.embed_tokens: embedding\n  x = embed_tokens(ids)\n  return heads(x, 5)",
