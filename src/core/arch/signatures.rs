@@ -15,7 +15,7 @@ pub(super) struct Signature {
 }
 
 /// Tensor operations. After `|` come the arguments that may be left out; `*` stands for any number of values.
-const OPS: [(&str, &str); 74] = [
+const OPS: [(&str, &str); 85] = [
     ("heads", "x n"),
     ("perhead", "x n"),
     ("flip", "x"),
@@ -67,6 +67,17 @@ const OPS: [(&str, &str); 74] = [
     ("rms", "x eps"),
     ("layer_norm", "x eps"),
     ("positions", "ids | add"),
+    ("broadcast_heads", "x n"),
+    ("position_axis", "x | start"),
+    ("reshape", "x shape"),
+    ("tile", "x reps"),
+    ("alibi", "x n"),
+    ("xielu", "x alpha_p alpha_n beta eps"),
+    ("is_start", "x"),
+    ("head_conv2", "x weight"),
+    ("ngram_ids", "ids g vocab m"),
+    ("round_like_bf16", "v x"),
+    ("bf16", "x"),
     ("top_k", "s k | by groups keep group_score fill"),
     ("combine", "y w"),
     ("sparsemixer", "s k jitter"),
@@ -94,7 +105,7 @@ const OPS: [(&str, &str); 74] = [
 ];
 
 /// Functions of static values that are no tensor operations too.
-pub(super) const STATIC: [&str; 18] = [
+pub(super) const STATIC: [&str; 23] = [
     "int",
     "min",
     "max",
@@ -113,9 +124,14 @@ pub(super) const STATIC: [&str; 18] = [
     "last_of",
     "bool",
     "str",
+    "erfinv",
+    "alibi_slopes",
+    "set",
+    "list",
+    "bf16",
 ];
 
-const MORE_STATIC: [(&str, &str); 7] = [
+const MORE_STATIC: [(&str, &str); 11] = [
     ("find", "list value"),
     ("enumerate", "list"),
     ("zip", "*"),
@@ -123,35 +139,15 @@ const MORE_STATIC: [(&str, &str); 7] = [
     ("last_of", "list value"),
     ("bool", "x"),
     ("str", "x"),
+    ("erfinv", "x"),
+    ("alibi_slopes", "n"),
+    ("set", "list"),
+    ("list", "list"),
 ];
 
 /// Operations that descriptions of the whole field need and this version does not compute yet.
-const LATER: [&str; 24] = [
-    "alibi",
-    "selective_scan",
-    "ssd",
-    "gated_delta",
-    "normalize_qk",
-    "gla",
-    "linear_scan",
-    "wkv7",
-    "token_shift",
-    "ngram_ids",
-    "is_start",
-    "head_conv2",
-    "round_like_bf16",
-    "broadcast_heads",
-    "position_axis",
-    "reshape",
-    "xielu",
-    "tile",
-    "erfinv",
-    "alibi_slopes",
-    "set",
-    "list",
-    "erfinv_",
-    "matmul",
-];
+const LATER: [&str; 9] =
+    ["selective_scan", "ssd", "gated_delta", "normalize_qk", "gla", "linear_scan", "wkv7", "token_shift", "matmul"];
 
 /// Kinds of modules that are no blocks, with what they take.
 const KINDS: [(&str, &str); 10] = [
@@ -163,7 +159,7 @@ const KINDS: [(&str, &str); 10] = [
     ("unembed", "path"),
     ("param", ""),
     ("switch", ""),
-    ("multilinear", "-"),
+    ("multilinear", "| transpose"),
     ("conv", "-"),
 ];
 

@@ -226,7 +226,7 @@ pub enum Op {
         high: Option<f64>,
     },
     /// Inputs condition, a, b.
-    Where,
+    Where(Operand, Operand),
     Matmul,
     ToF32,
     /// Inputs x, y: x in y's dtype.
@@ -269,19 +269,71 @@ pub enum Op {
     },
     /// Choosing among experts, keys or rows.
     Choice(Choice),
+    /// A matrix for each head: `x W_h^T`, or `x W_h` when not transposed.
+    MultiLinear {
+        weights: Weights,
+        transpose: bool,
+    },
+    /// What a few families need.
+    Special(Special),
+}
+
+/// Operations that a few families need.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Special {
+    /// `[B,1,..]` to `[B,n,..]`.
+    BroadcastHeads {
+        /// How many heads share it.
+        n: usize,
+    },
+    /// Positions along the last axis but one plus `start`, float32: `[L]`, or `[B,1..,L]` where rows begin at different places.
+    PositionAxis {
+        /// What is added.
+        start: i64,
+    },
+    /// Another shape; one length may be -1.
+    Reshape {
+        /// The lengths.
+        shape: Vec<i64>,
+    },
+    /// The whole repeated along each axis.
+    Tile {
+        /// How often, axis by axis.
+        reps: Vec<usize>,
+    },
+    /// Attention with linear biases (Press et al. 2022): slope of the head times the key's position, `[1 or B,heads,1,keys]`.
+    Alibi {
+        /// One slope a head.
+        slopes: Vec<f64>,
+    },
+    /// Expanded integral of the exponential linear unit, learned (Huang 2025): inputs x, alpha_p, alpha_n, beta, eps.
+    XIelu,
+    /// Whether a position is a row's first, `[B,L,1]`.
+    IsStart,
+    /// A convolution of two taps over time, a pair of weights a head: inputs `[B,n,L,d]` and weights of n pairs.
+    HeadConv2,
+    /// Each token hashed with the g - 1 before it: `sum ids[t-k] vocabulary^k mod modulus`.
+    NGramIds {
+        /// Tokens hashed together.
+        g: usize,
+        /// Base of the hash.
+        vocabulary: i64,
+        /// Rows of the table.
+        modulus: i64,
+    },
 }
 
 impl Op {
     /// Whether it remembers something from one run to the next.
     pub fn remembers(&self) -> bool {
-        matches!(self, Op::Cache)
+        matches!(self, Op::Cache | Op::Special(Special::HeadConv2 | Special::NGramIds { .. }))
     }
 
     /// The weight it multiplies by, which may be packed.
     pub fn weights(&self) -> Option<&Weights> {
         match self {
             Op::Linear(w) | Op::Embedding(w) | Op::HeadResult(w) | Op::HeadSum(w) => Some(w),
-            Op::Switch { weights, .. } => Some(weights),
+            Op::Switch { weights, .. } | Op::MultiLinear { weights, .. } => Some(weights),
             _ => None,
         }
     }
@@ -308,9 +360,12 @@ impl Op {
                 Vec::new()
             }
             // A condition chooses; it has no slope.
-            Op::Where => inputs.iter().skip(1).copied().collect(),
+            Op::Where(..) => inputs.iter().skip(1).copied().collect(),
             Op::Like | Op::Switch { .. } => inputs.iter().take(1).copied().collect(),
             Op::Choice(choice) => choice.gradients_reach(inputs),
+            Op::Special(
+                Special::PositionAxis { .. } | Special::Alibi { .. } | Special::IsStart | Special::NGramIds { .. },
+            ) => Vec::new(),
             _ => inputs.to_vec(),
         }
     }

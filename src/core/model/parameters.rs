@@ -118,6 +118,16 @@ impl Parameters {
         }
     }
 
+    /// `x W_h^T` for each head h of `[.., heads, length, in]`, or `x W_h` when not `transpose`. One head of x serves all.
+    pub fn multilinear(&self, w: &Weights, transpose: bool, x: &Array) -> Result<Array> {
+        if let (Some(q), true) = (&self.quantization[w.weight as usize], transpose) {
+            let (packed, scales, biases) = self.packed(w)?;
+            return tensor::quantized_matmul(x, packed, scales, biases, q);
+        }
+        let weight = self.dense(w)?;
+        tensor::matmul(x, &if transpose { tensor::swap_axes(&weight, -1, -2)? } else { weight })
+    }
+
     /// Rows of the embedding by id. The ids were checked when the run began.
     pub fn embed(&self, w: &Weights, ids: &Array) -> Result<Array> {
         match &self.quantization[w.weight as usize] {

@@ -78,6 +78,8 @@ unary! {
     neg => mlx_negative;
     /// `e^a`
     exp => mlx_exp;
+    /// `e^a - 1`, exact near zero.
+    expm1 => mlx_expm1;
     /// Natural logarithm.
     log => mlx_log;
     /// Square root.

@@ -2,10 +2,10 @@
 
 use smallvec::{SmallVec, smallvec};
 
-use super::attention;
 use super::batch::Batch;
 use super::cache::{Cache, State};
 use super::experts;
+use super::{attention, special};
 use crate::core::arch::tape::{Binary, Index, Instr, Op, Operand, Reduce, Unary};
 use crate::core::model::Parameters;
 use crate::core::tensor::{self as t, Array, Dtype};
@@ -100,7 +100,7 @@ fn run(instr: &Instr, index: u32, x: &[&Array], around: &mut Surroundings<'_>) -
             t::mul(&t::tanh(&t::div(x[0], &c)?)?, &c)?
         }
         Op::Clip { low, high } => t::clip(x[0], *low, *high)?,
-        Op::Where => t::select(x[0], x[1], x[2])?,
+        Op::Where(a, b) => select(x, *a, *b)?,
         Op::Matmul => t::matmul(x[0], x[1])?,
         Op::ToF32 => t::cast(x[0], Dtype::Float32)?,
         Op::Like => t::cast(x[0], x[1].dtype())?,
@@ -115,6 +115,8 @@ fn run(instr: &Instr, index: u32, x: &[&Array], around: &mut Surroundings<'_>) -
         Op::Repeat { n, axis } => t::repeat(x[0], *n, *axis as i32)?,
         Op::Expand { axis } => t::expand_dims(x[0], *axis as i32)?,
         Op::Squeeze { axis } => t::squeeze(x[0], *axis as i32)?,
+        Op::MultiLinear { weights, transpose } => p.multilinear(weights, *transpose, x[0])?,
+        Op::Special(op) => return special::special(op, index, x, around),
         Op::Switch { weights, bounded } => experts::switch(weights, *bounded, x[0], x[1], p)?,
         Op::Choice(choice) => return experts::choose(choice, x, around),
         Op::Positions { add } => positions(around.batch, x[0].dim(1), *add)?,
@@ -228,6 +230,18 @@ fn binary(op: Binary, a: Operand, b: Operand, x: &[&Array]) -> Result<Array> {
         Binary::Mod => t::remainder(&a, &b),
         Binary::FloorDiv => t::floor_div(&a, &b),
     }
+}
+
+/// Inputs a condition and the slots among `a` and `b`.
+fn select(x: &[&Array], a: Operand, b: Operand) -> Result<Array> {
+    let like = *x.get(1).ok_or_else(|| err!(Backend, "two numbers reached the executor"))?;
+    let mut slots = x[1..].iter();
+    let mut operand = |o: Operand| match o {
+        Operand::Slot(_) => Ok((*slots.next().unwrap_or(&like)).clone()),
+        Operand::Number(v) => t::weak(v, like),
+    };
+    let (a, b) = (operand(a)?, operand(b)?);
+    t::select(x[0], &a, &b)
 }
 
 fn reduce(op: Reduce, x: &Array, axis: i32, keep: bool) -> Result<Array> {

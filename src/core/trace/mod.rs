@@ -15,6 +15,7 @@ mod options;
 mod plan;
 mod receipt;
 mod run;
+mod special;
 
 use std::sync::Arc;
 

@@ -23,6 +23,32 @@ pub(super) fn call(name: &str, args: &[Value]) -> Option<Outcome> {
             Some(i) if i >= 0 => Ok(Value::Int(i.isqrt())),
             _ => Err(format!("isqrt needs a whole number that is not negative, found {}", x.shown())),
         },
+        ("erfinv", [x]) => match x.number() {
+            Some(v) if v > -1.0 && v < 1.0 => Ok(Value::Float(erfinv(v))),
+            _ => Err(format!("erfinv needs a number between -1 and 1, found {}", x.shown())),
+        },
+        ("bf16", [x]) => float(x, |v| f64::from(half::bf16::from_f64(v).to_f32())),
+        ("alibi_slopes", [x]) => match x.integer() {
+            Some(n) if (1..1 << 16).contains(&n) => {
+                Ok(Value::list(alibi_slopes(n as usize).into_iter().map(Value::Float).collect()))
+            }
+            _ => Err(format!("alibi_slopes needs a number of heads, found {}", x.shown())),
+        },
+        // As a list without repetitions, in the order of the first occurrences.
+        ("set", [Value::List(l)]) => {
+            let mut out: Vec<Value> = Vec::new();
+            for v in l.iter() {
+                if out.len() > 1024 {
+                    return Some(Err("a set of more than 1024".to_owned()));
+                }
+                let mut budget = 1 << 16;
+                if !out.iter().any(|o| equal(o, v, &mut budget).unwrap_or(false)) {
+                    out.push(v.clone());
+                }
+            }
+            Ok(Value::list(out))
+        }
+        ("list", [Value::List(l)]) => Ok(Value::List(l.clone())),
         ("bool", [x]) => Ok(Value::Bool(x.truth())),
         ("str", [x]) => match x {
             Value::Text(_) => Ok(x.clone()),
@@ -143,4 +169,35 @@ fn zip(args: &[Value]) -> Outcome {
     }
     let n = lists.iter().map(|l| l.len()).min().unwrap_or(0);
     Ok(Value::list((0..n).map(|i| Value::list(lists.iter().map(|l| l[i].clone()).collect())).collect()))
+}
+
+/// The slopes of attention with linear biases: `2^(-8 j / n)` for a power of two, the rest from between those of twice
+/// as many heads (Press et al. 2022).
+pub(super) fn alibi_slopes(n: usize) -> Vec<f64> {
+    let of_power = |p: usize| (1..=p).map(move |j| (-8.0 * j as f64 / p as f64).exp2());
+    let power = if n.is_power_of_two() { n } else { n.next_power_of_two() / 2 };
+    of_power(power).chain(of_power(2 * power).step_by(2)).take(n).collect()
+}
+
+/// The inverse of the error function, by Newton's method from Winitzki's approximation.
+fn erfinv(y: f64) -> f64 {
+    let a = 0.147;
+    let log = (1.0 - y * y).ln();
+    let part = 2.0 / (std::f64::consts::PI * a) + log / 2.0;
+    let mut x = ((part * part - log / a).sqrt() - part).sqrt().copysign(y);
+    for _ in 0..4 {
+        x -= (erf(x) - y) / (2.0 / std::f64::consts::PI.sqrt() * (-x * x).exp());
+    }
+    x
+}
+
+/// The error function by its Taylor series, whose terms shrink fast enough for the arguments that matter here.
+fn erf(x: f64) -> f64 {
+    let (mut term, mut sum, mut n) = (x, x, 0.0);
+    while term.abs() > 1e-18 * sum.abs() && n < 400.0 {
+        n += 1.0;
+        term *= -x * x / n;
+        sum += term / (2.0 * n + 1.0);
+    }
+    2.0 / std::f64::consts::PI.sqrt() * sum
 }

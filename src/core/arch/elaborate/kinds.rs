@@ -25,6 +25,7 @@ impl Elaborator<'_> {
             "rmsnorm" => self.rms_norm(&args, x),
             "layernorm" => self.layer_norm(&args, x),
             "rotary" => self.rotary(&args, x),
+            "multilinear" => self.multilinear(&args, x),
             "switch" => self.switch(m, x, &given, scope, pos),
             other => Err(self.unavailable("kind", other, scope, pos)),
         }

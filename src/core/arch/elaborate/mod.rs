@@ -14,6 +14,7 @@ mod rotary;
 mod settings;
 mod shaping;
 mod slots;
+mod special;
 mod survey;
 mod value;
 

@@ -132,6 +132,13 @@ impl Elaborator<'_> {
         match name {
             "heads" | "perhead" | "flip" | "merge" | "unflatten" | "flatten" | "transpose" | "swap" | "repeat"
             | "expand" | "squeeze" | "split" | "concat" | "stack" | "cache" => self.shaping(&a, scope),
+            "broadcast_heads" | "position_axis" | "reshape" | "tile" | "alibi" | "xielu" | "is_start"
+            | "head_conv2" | "ngram_ids" => self.special(&a, scope),
+            // A number that was rounded when the model was trained; x says where it is used.
+            "round_like_bf16" => match a.get("v").and_then(Value::number) {
+                Some(v) => Ok(Value::Float(f64::from(half::bf16::from_f64(v).to_f32()))),
+                None => Err(self.wrong(&a, "v", scope, "round_like_bf16 rounds a number".to_owned())),
+            },
             "attend" => self.attend(&a, scope),
             "top_k" | "combine" | "sparsemixer" | "take" | "gather" | "put" | "argmax" | "zeros_like" | "topk_mask"
             | "mask_ids" | "blocksparse" => self.choosing(&a, scope),
@@ -185,21 +192,7 @@ impl Elaborator<'_> {
                 let operand = |n: &str| a.get(n).cloned().unwrap_or(Value::None);
                 self.binary(op, operand("a"), operand("b"), scope, pos)
             }
-            "where" => {
-                let inputs = ["condition", "a", "b"].map(|n| match a.get(n) {
-                    Some(Value::Int(_) | Value::Float(_)) => Err(self.wrong(
-                        &a,
-                        n,
-                        scope,
-                        format!("'{n}' of 'where' is a number: not available in this version"),
-                    )),
-                    _ => self.slot_of(&a, n, scope),
-                });
-                let [c, x, y] = inputs;
-                let (c, x, y) = (c?, x?, y?);
-                let info = self.info[x as usize].changed();
-                self.single(Op::Where, vec![c, x, y], info, scope, pos)
-            }
+            "where" => self.select(&a, scope),
             "softmax" => {
                 let axis = self.whole_of(&a, "axis", -1, scope)?;
                 self.same(&a, Op::Softmax { axis }, scope)
@@ -261,6 +254,27 @@ impl Elaborator<'_> {
     pub(super) fn unary(&mut self, op: Unary, x: Slot, scope: &Scope, pos: Pos) -> Result<Value> {
         let info = self.info[x as usize].changed();
         self.single(Op::Unary(op), vec![x], info, scope, pos)
+    }
+
+    /// `where(condition, a, b)`, of which one of a and b may be a number.
+    fn select(&mut self, a: &Args<'_>, scope: &Scope) -> Result<Value> {
+        let condition = self.slot_of(a, "condition", scope)?;
+        let mut inputs = vec![condition];
+        let mut operand = |this: &Self, name: &str| match a.get(name).and_then(Value::number) {
+            Some(n) => Ok(Operand::Number(n)),
+            None => {
+                let slot = this.slot_of(a, name, scope)?;
+                inputs.push(slot);
+                Ok(Operand::Slot(slot))
+            }
+        };
+        let (x, y) = (operand(self, "a")?, operand(self, "b")?);
+        let Some(like) = inputs.get(1).copied() else {
+            let message = "'where' needs a tensor for 'a' or 'b': of two numbers it cannot tell the dtype".to_owned();
+            return Err(self.wrong(a, "a", scope, message));
+        };
+        let info = self.info[like as usize].changed();
+        self.single(Op::Where(x, y), inputs, info, scope, a.pos)
     }
 
     fn reduction(&mut self, a: &Args<'_>, scope: &Scope) -> Result<Value> {

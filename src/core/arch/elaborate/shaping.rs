@@ -76,7 +76,7 @@ impl Elaborator<'_> {
     }
 
     /// A list of whole numbers.
-    fn wholes(&self, a: &Args<'_>, name: &str, scope: &Scope) -> Result<Vec<i64>> {
+    pub(super) fn wholes(&self, a: &Args<'_>, name: &str, scope: &Scope) -> Result<Vec<i64>> {
         let numbers = match a.get(name) {
             Some(Value::List(l)) => l.iter().map(Value::integer).collect::<Option<Vec<i64>>>(),
             _ => None,

@@ -247,8 +247,8 @@ const MISTAKES: &[(&str, &str)] = &[
         "mine line 3, column 10: an expression nested more than 64 deep: name its parts",
     ),
     (
-        "arch mine\nMain(ids):\n  model.embed_tokens: embedding\n  x = embed_tokens(ids)\n  return where(x, 0, x)",
-        "mine line 5, column 19: 'a' of 'where' is a number: not available in this version",
+        "arch mine\nMain(ids):\n  model.embed_tokens: embedding\n  x = embed_tokens(ids)\n  return where(x, 0, 1)",
+        "mine line 5, column 19: 'where' needs a tensor for 'a' or 'b': of two numbers it cannot tell the dtype",
     ),
     (
         "arch mine\nMain(ids):\n  model.embed_tokens: embedding\n  x = embed_tokens(ids)\n  return x.",

@@ -6,6 +6,7 @@ mod library;
 mod llama;
 mod mistakes;
 mod properties;
+mod special;
 mod weights;
 mod wrappers;
 
