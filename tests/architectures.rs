@@ -3,11 +3,15 @@
 
 mod support;
 
+use std::collections::BTreeMap;
+
 use mlxterp::core::arch::library;
 use mlxterp::core::model::{LoadOptions, Model};
 use mlxterp::core::tensor::{Array, Dtype};
 use mlxterp::core::trace::{Cache, TraceOptions};
+use support::contract::Contract;
 use support::entry::{Entry, Site, Stored, asked_for};
+use support::table::{self, Row};
 use support::*;
 
 /// What float32 may differ from mlx-lm (the same kernels, summed in the same order) and from transformers.
@@ -23,10 +27,12 @@ const HALF_AGAINST_FLOAT: f32 = 1e-1;
 /// What was found at one entry: the worst difference of each kind, and everything that is wrong.
 #[derive(Default)]
 struct Findings {
-    worst: std::collections::BTreeMap<&'static str, f32>,
+    worst: BTreeMap<&'static str, f32>,
     failures: Vec<String>,
     compared: usize,
-    absent: usize,
+    /// Sites that the entry excuses.
+    apart: usize,
+    description: String,
 }
 
 impl Findings {
@@ -106,12 +112,12 @@ fn at_site(
     let there = model.sites().resolve(&site.name).is_ok();
     let excused = covered(strings("absent"), &site.name);
     match (there, excused) {
-        (false, true) => return found.absent += 1,
+        (false, true) => return found.apart += 1,
         (false, false) => return found.fail(&site.name, "there is no such site"),
         _ => {}
     }
     if covered(strings("differs"), &site.name) {
-        return found.absent += 1;
+        return found.apart += 1;
     }
     let Some(value) = found.need(&site.name, trace.get(&site.name)) else { return };
     if value.dims() != site.shape {
@@ -224,11 +230,13 @@ fn with_the_other_config(entry: &Entry, model: &Model, found: &mut Findings) {
 fn check(entry: &Entry) -> Findings {
     let mut found = Findings::default();
     if let Some(model) = found.need("load", entry.load(Stored::Float32, &float32(false))) {
+        found.description = model.info().description;
         in_float32(entry, &model, &mut found);
         padded(entry, &model, &mut found);
         if !entry.looks_ahead() {
             by_steps(entry, &model, &mut found);
         }
+        contract(entry, &model, &mut found);
         with_the_other_config(entry, &model, &mut found);
         in_bfloat16(entry, &mut found);
         in_4_bits(entry, &mut found);
@@ -236,9 +244,20 @@ fn check(entry: &Entry) -> Findings {
     found
 }
 
+/// Names keep their promises, on every layer.
+fn contract(entry: &Entry, model: &Model, found: &mut Findings) {
+    let layers: Vec<usize> = (0..model.num_layers()).collect();
+    let ids = entry.ids();
+    let mut contract = Contract::new(model, &ids).excusing(entry.excused());
+    contract.names();
+    contract.writes(&layers);
+    found.failures.extend(contract.failures());
+}
+
 #[test]
 fn every_architecture_computes_what_its_reference_does() {
     let mut failures = Vec::new();
+    let mut rows: BTreeMap<String, Row> = BTreeMap::new();
     for entry in Entry::chosen() {
         if asked_for().is_none() && library::for_model_type(entry.model_type()).is_err() {
             println!("{:28} has no description yet", entry.name);
@@ -251,12 +270,38 @@ fn every_architecture_computes_what_its_reference_does() {
             "{:28} {} sites, {} apart; {}; {:.1} s{}",
             entry.name,
             found.compared,
-            found.absent,
+            found.apart,
             worst.join(", "),
             start.elapsed().as_secs_f32(),
             if found.failures.is_empty() { "" } else { "  FAILED" }
         );
         failures.extend(found.failures.iter().map(|f| format!("{}: {f}", entry.name)));
+        add(rows.entry(entry.model_type().to_owned()).or_default(), &entry, &found);
     }
     assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
+    if asked_for().is_none() && table::blessed() {
+        table::same(&rows);
+    }
+}
+
+fn add(row: &mut Row, entry: &Entry, found: &Findings) {
+    row.description.clone_from(&found.description);
+    let reference = match (entry.about["oracle"].as_str(), entry.about["references_apart"].as_f64()) {
+        (Some("mlx-lm"), Some(_)) => "both",
+        (Some(one), _) => one,
+        _ => "nobody",
+    };
+    if !row.references.iter().any(|r| r == reference) {
+        row.references.push(reference.to_owned());
+    }
+    for (kind, off) in &found.worst {
+        let worst = row.worst.entry(kind).or_default();
+        *worst = worst.max(*off);
+    }
+    row.compared += found.compared;
+    row.apart += found.apart;
+    if let Some(why) = entry.about["deviates"].as_str() {
+        let effect = entry.about["references_apart"].as_f64().unwrap_or_default();
+        row.deviations.push(format!("{why} ({effect:.0e})"));
+    }
 }

@@ -1,6 +1,7 @@
 //! One tested model of tests/fixtures/architectures: what it is, what it must compute, and its checkpoints on disk.
 #![allow(dead_code)]
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use half::bf16;
@@ -75,6 +76,11 @@ impl Entry {
     /// What a position computes depends on later ones.
     pub fn looks_ahead(&self) -> bool {
         self.about["not_causal"] == true
+    }
+
+    /// Clauses of the name contract that this architecture does not keep, and why.
+    pub fn excused(&self) -> BTreeMap<String, String> {
+        serde_json::from_value(self.about["contract"].clone()).unwrap_or_default()
     }
 
     pub fn has_packed(&self) -> bool {

@@ -1,8 +1,10 @@
 //! What the integration tests share: fixtures, models, comparisons.
 #![allow(dead_code)]
 
+pub mod contract;
 pub mod entry;
 pub mod fill;
+pub mod table;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
