@@ -9,7 +9,7 @@ mod writes;
 
 use std::collections::BTreeMap;
 
-use mlxterp::core::arch::tape::{Attention, Instr, Op, Producer};
+use mlxterp::core::arch::tape::{Attention, Instr, Op, Producer, Slot};
 use mlxterp::core::model::Model;
 use mlxterp::core::tensor::Array;
 use mlxterp::core::trace::Trace;
@@ -108,6 +108,13 @@ impl<'a> Contract<'a> {
             Producer::Instr(i) => Some(&program.instrs[i as usize]),
             _ => None,
         }
+    }
+
+    /// Whether a slot holds the value of a site, under whatever name.
+    fn is_origin(&self, site: &str, slot: Slot) -> bool {
+        let program = self.model.program();
+        let site = self.model.sites().resolve(site).ok();
+        site.is_some_and(|site| program.origin(program.hooks[site].1.slot) == program.origin(slot))
     }
 
     /// The attention kernel that makes a layer's `attn.z`.

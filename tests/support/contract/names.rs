@@ -128,7 +128,7 @@ impl Contract<'_> {
         }
     }
 
-    /// (e) `act` is what the last projection takes, and made of `gate` and `up`, or of `pre`.
+    /// (e) `act` is what the last projection takes, made of `gate` and `up`, or of `pre`.
     fn neurons(&mut self, trace: &Trace, layer: &str) {
         let at = |name: &str| format!("{layer}.mlp.{name}");
         let Some(act) = self.find(trace, &at("act")) else { return };
@@ -143,7 +143,10 @@ impl Contract<'_> {
             let nearest = made.iter().map(|m| super::difference(m, &act)).fold(f32::INFINITY, f32::min);
             self.expect(nearest <= ROUNDING, "(e)", &at("act"), format!("off by {nearest:.1e} from any activation"));
         }
-        if let Some(Op::Linear(w)) = self.maker(&at("output")).map(|i| &i.op)
+        // Unless a norm stands between the two.
+        if let Some(last) = self.maker(&at("output"))
+            && let Op::Linear(w) = &last.op
+            && self.is_origin(&at("act"), last.inputs[0])
             && let Some(out) = self.find(trace, &at("output"))
         {
             match self.model.parameters().linear(w, &act) {
