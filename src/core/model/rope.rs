@@ -76,6 +76,13 @@ impl Rotation {
                 let max = number(s, "original_max_position_embeddings")? as usize;
                 rotation.by_length = ByLength::Long { max, freqs: Array::from_slice(&long, &[long.len()])? };
             }
+            // The base stretched once for all (NTK-aware scaling).
+            "alpha" => {
+                let power = dims as f64 / (dims as f64 - 2.0);
+                rotation.base = Some(base * number(s, "alpha")?.powf(power));
+            }
+            // The other way round.
+            "reversed" => rotation.set_freqs(&powers(dims, base).iter().map(|f| -f).collect::<Vec<_>>())?,
             "factors" => rotation.set_freqs(&times(&powers(dims, base), &numbers(s, "factors", dims / 2)?))?,
             other => bail!(
                 Unsupported,
