@@ -373,7 +373,7 @@ impl<'a> Parser<'a> {
 }
 
 /// Roles that a description may name.
-pub(super) const ROLES: [&str; 22] = [
+pub(super) const ROLES: [&str; 23] = [
     "embed",
     "pos_embed",
     "layer",
@@ -384,6 +384,7 @@ pub(super) const ROLES: [&str; 22] = [
     "head",
     "attn_add",
     "mlp_add",
+    "mixer_add",
     "attn.q",
     "attn.k",
     "attn.v",

@@ -15,7 +15,7 @@ pub(super) struct Signature {
 }
 
 /// Tensor operations. After `|` come the arguments that may be left out; `*` stands for any number of values.
-const OPS: [(&str, &str); 85] = [
+const OPS: [(&str, &str); 93] = [
     ("heads", "x n"),
     ("perhead", "x n"),
     ("flip", "x"),
@@ -89,6 +89,14 @@ const OPS: [(&str, &str); 85] = [
     ("topk_mask", "s k"),
     ("mask_ids", "x ids | start stop"),
     ("blocksparse", "q k block local stride"),
+    ("ssd", "x dt A B C D | groups"),
+    ("selective_scan", "x dt A B C D"),
+    ("gated_delta", "q k v g beta"),
+    ("gla", "q k v decay | scale"),
+    ("linear_scan", "x a"),
+    ("wkv7", "r g k v a b"),
+    ("token_shift", "x"),
+    ("normalize_qk", "q k scale | eps"),
     // Functions of numbers, lists and text.
     ("int", "x"),
     ("min", "*"),
@@ -146,8 +154,7 @@ const MORE_STATIC: [(&str, &str); 11] = [
 ];
 
 /// Operations that descriptions of the whole field need and this version does not compute yet.
-const LATER: [&str; 9] =
-    ["selective_scan", "ssd", "gated_delta", "normalize_qk", "gla", "linear_scan", "wkv7", "token_shift", "matmul"];
+const LATER: [&str; 1] = ["matmul"];
 
 /// Kinds of modules that are no blocks, with what they take.
 const KINDS: [(&str, &str); 10] = [
@@ -160,7 +167,7 @@ const KINDS: [(&str, &str); 10] = [
     ("param", ""),
     ("switch", ""),
     ("multilinear", "| transpose"),
-    ("conv", "-"),
+    ("conv", ""),
 ];
 
 fn signature(text: &'static str) -> Signature {

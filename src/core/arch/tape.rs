@@ -149,6 +149,31 @@ pub struct Rope {
     pub max_pos: Option<f64>,
 }
 
+/// Recurrences over time; `trace/recurrent` says what each computes.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Recurrence {
+    /// Mamba-2: inputs x, dt, A, B, C, D.
+    Ssd {
+        /// Groups of heads that share B and C.
+        groups: usize,
+    },
+    /// Mamba-1: inputs x, dt, A, B, C, D.
+    SelectiveScan,
+    /// Gated delta rule: inputs q, k, v, logarithms of the gates, beta.
+    GatedDelta,
+    /// Gated linear attention: inputs q, k, v.
+    Gla {
+        /// Logarithm of each head's decay.
+        decay: Vec<f64>,
+        /// Multiplies q.
+        scale: f64,
+    },
+    /// `h = a h + x`: inputs x, a.
+    LinearScan,
+    /// RWKV-7: inputs r, logarithms of the decays, k, v, a, b.
+    Wkv7,
+}
+
 /// What an instruction does with its inputs.
 #[derive(Clone, Debug, PartialEq)]
 #[allow(missing_docs)]
@@ -211,6 +236,21 @@ pub enum Op {
     Unary(Unary),
     /// Both operands are given here; `inputs` repeats the slots among them.
     Binary(Binary, Operand, Operand),
+    /// Depthwise causal convolution over time.
+    Conv {
+        weight: TensorId,
+        bias: Option<TensorId>,
+    },
+    /// Outputs the values and the state after the last token. What it goes on from is what instruction `memory`, an
+    /// [`Op::Remember`] of that state, remembers.
+    Recur {
+        kind: Recurrence,
+        memory: u32,
+    },
+    /// Input a state; the same, remembered for the next run.
+    Remember,
+    /// The token before each one.
+    TokenShift,
     Reduce {
         op: Reduce,
         axis: i64,
@@ -326,7 +366,14 @@ pub enum Special {
 impl Op {
     /// Whether it remembers something from one run to the next.
     pub fn remembers(&self) -> bool {
-        matches!(self, Op::Cache | Op::Special(Special::HeadConv2 | Special::NGramIds { .. }))
+        matches!(
+            self,
+            Op::Cache
+                | Op::Conv { .. }
+                | Op::Remember
+                | Op::TokenShift
+                | Op::Special(Special::HeadConv2 | Special::NGramIds { .. })
+        )
     }
 
     /// The weight it multiplies by, which may be packed.
@@ -346,6 +393,7 @@ impl Op {
         match self {
             Op::RmsNorm { weight, .. } => weight.iter().copied().collect(),
             Op::LayerNorm { weight, bias, .. } => weight.iter().chain(bias).copied().collect(),
+            Op::Conv { weight, bias } => std::iter::once(weight).chain(bias).copied().collect(),
             Op::Param(t) => vec![*t],
             _ => Vec::new(),
         }

@@ -169,6 +169,16 @@ fn follow(
     Ok(plan)
 }
 
+/// config.json with one key more, `raw`: whether the checkpoint is in torch's layout. Some converters fold constants of
+/// config.json into the weights; a description may ask.
+pub fn with_layout(config: &Value, names: &BTreeMap<String, TensorInfo>) -> Value {
+    let mut config = config.clone();
+    if let Value::Object(map) = &mut config {
+        map.insert("raw".to_owned(), is_raw(names).into());
+    }
+    config
+}
+
 /// Whether the checkpoint is in torch's layout: a convolution's taps last, or experts one by one.
 fn is_raw(names: &BTreeMap<String, TensorInfo>) -> bool {
     let conv = |(n, t): (&String, &TensorInfo)| n.contains("conv1d.weight") && t.shape.last() != Some(&1);

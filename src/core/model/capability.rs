@@ -224,7 +224,16 @@ impl Proofs<'_> {
         let get = |p: &Self, value: &str| p.find(&name(value));
         let (pre, post) = (get(self, "resid_pre"), get(self, "resid_post"));
         let (mid, attn, mlp) = (get(self, "resid_mid"), get(self, "attn_add"), get(self, "mlp_add"));
+        let beside = get(self, "mixer_add").filter(|_| attn.is_some());
         let mixer = attn.or_else(|| get(self, "mixer_add"));
+        if let (Some((pre, p)), Some((mid, m)), Some((attn, a)), Some((mixer, b))) = (pre, mid, attn, beside)
+            && self.tape.is_sum(m, &[p, a, b])
+        {
+            self.prove(attn, format!("a term of {}", name("resid_mid")));
+            self.prove(mixer, format!("a term of {}", name("resid_mid")));
+            self.prove(mid, "resid_pre + what attention and the mixer beside it add");
+            self.prove(pre, "what attention and the mixer beside it add to");
+        }
         if let (Some((pre, p)), Some((mid, m)), Some((added, a))) = (pre, mid, mixer)
             && self.tape.is_sum(m, &[p, a])
         {

@@ -71,7 +71,7 @@ impl Model {
         }
         let plan = arch::plan_weights(&description, &config, &infos)?;
         let shapes = plan.iter().map(|(name, e)| Ok((name.clone(), e.shape(&infos)?))).collect::<Result<_>>()?;
-        let program = arch::elaborate(&description, &config, &shapes)?;
+        let program = arch::elaborate(&description, &arch::with_layout(&config, &infos), &shapes)?;
         let order =
             Order { program: &program, plan: &plan, shapes: &shapes, config: &config, dtype, keep_packed: packed };
         let loaded = pieces.load(&order, &mut progress)?;

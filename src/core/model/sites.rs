@@ -1,6 +1,10 @@
 //! Names of values: module paths as the checkpoint spells them, and the short names that are the same on every model.
 
+mod parts;
+
 use rustc_hash::FxHashMap;
+
+use self::parts::Parts;
 
 use crate::core::arch::tape::Program;
 use crate::error::{Result, bail, err, nearest};
@@ -37,7 +41,7 @@ pub struct Sites {
     standard: FxHashMap<SiteId, String>,
     /// `model.layers.`
     layers: Option<String>,
-    /// What the checkpoint calls the modules that `attn` and `mlp` mean.
+    /// What the checkpoint calls the modules that `attn`, `mlp` and `mixer` mean.
     renamed: Vec<(&'static str, String)>,
     n_layers: usize,
 }
@@ -63,7 +67,7 @@ impl Sites {
             ordered: Vec::new(),
             standard: FxHashMap::default(),
             layers,
-            renamed: ["attn", "mlp"].into_iter().filter_map(|r| Some((r, role(r)?.to_owned()))).collect(),
+            renamed: ["attn", "mlp", "mixer"].into_iter().filter_map(|r| Some((r, role(r)?.to_owned()))).collect(),
             n_layers: program.n_layers,
         };
         for site in 0..sites.paths.len() {
@@ -121,6 +125,7 @@ impl Sites {
             }
         }
         let Some(layers) = self.layers.clone() else { return };
+        let parts = Parts::of(program);
         for i in 0..self.n_layers {
             let (short, layer) = (format!("layers.{i}"), format!("{layers}{i}"));
             self.module(&short, &layer);
@@ -133,6 +138,9 @@ impl Sites {
             for (module, values) in inside {
                 let Some(name) = role(module) else { continue };
                 let path = format!("{layer}.{name}");
+                if !parts.is(module, name, &path) {
+                    continue;
+                }
                 self.module(&format!("{short}.{module}"), &path);
                 for value in values {
                     let own = role(&format!("{module}.{value}")).unwrap_or(value);
@@ -147,16 +155,19 @@ impl Sites {
             }
             self.standard(&format!("{short}.attn.probs"), &format!("{short}.attn.pattern"));
         }
-        self.inside_layers(&layers);
+        self.inside_layers(&layers, &parts);
     }
 
     /// Every other value of a layer, under the layer's and the module's short name: `layers.3.attn.q_proj.output`.
-    fn inside_layers(&mut self, layers: &str) {
+    fn inside_layers(&mut self, layers: &str, parts: &Parts<'_>) {
         for site in 0..self.paths.len() {
             let Some(rest) = self.paths[site].strip_prefix(layers) else { continue };
             let Some((number, inside)) = rest.split_once('.') else { continue };
             let renamed = self.renamed.iter().find_map(|(role, own)| {
                 let tail = inside.strip_prefix(own.as_str()).filter(|t| t.starts_with('.'))?;
+                if !parts.is(role, own, &format!("{layers}{number}.{own}")) {
+                    return None;
+                }
                 Some(format!("layers.{number}.{role}{tail}"))
             });
             let short = renamed.unwrap_or_else(|| format!("layers.{number}.{inside}"));

@@ -2,7 +2,7 @@
 
 use std::ffi::CStr;
 
-use mlx_sys::{mlx_array, mlx_optional_float, mlx_vector_array};
+use mlx_sys::{mlx_array, mlx_optional_dtype, mlx_optional_float, mlx_vector_array};
 
 use super::engine::{check, gate, stream};
 use super::{Array, Dtype};
@@ -250,6 +250,12 @@ pub fn norm(a: &Array, axis: i32, keep: bool) -> Result<Array> {
 /// Softmax along an axis, accumulated in float32.
 pub fn softmax(a: &Array, axis: i32) -> Result<Array> {
     make(|res, s| unsafe { mlx_sys::mlx_softmax_axis(res, a.raw(), axis, true, s) })
+}
+
+/// Running sums along an axis, each with its own element.
+pub fn cumsum(a: &Array, axis: i32) -> Result<Array> {
+    let own = mlx_optional_dtype { value: a.dtype().raw(), has_value: false };
+    make(|res, s| unsafe { mlx_sys::mlx_cumsum_axis(res, a.raw(), axis, false, true, own, s) })
 }
 
 /// The `k` largest values along an axis, in no particular order.

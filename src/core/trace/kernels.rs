@@ -4,8 +4,7 @@ use smallvec::{SmallVec, smallvec};
 
 use super::batch::Batch;
 use super::cache::{Cache, State};
-use super::experts;
-use super::{attention, special};
+use super::{attention, experts, recurrent, special};
 use crate::core::arch::tape::{Binary, Index, Instr, Op, Operand, Reduce, Unary};
 use crate::core::model::Parameters;
 use crate::core::tensor::{self as t, Array, Dtype};
@@ -75,6 +74,16 @@ fn run(instr: &Instr, index: u32, x: &[&Array], around: &mut Surroundings<'_>) -
         Op::Concat { axis } => t::concatenate(x.iter().copied(), *axis as i32)?,
         Op::Stack { axis } => t::stack(x.iter().copied(), *axis as i32)?,
         Op::Cache => return past_and_present(index, x, around),
+        Op::Conv { weight, bias } => {
+            let bias = bias.map(|b| p.tensor(b)).transpose()?;
+            recurrent::convolution(index, x[0], p.tensor(*weight)?, bias, around)?
+        }
+        Op::Recur { kind, memory } => return recurrent::run(kind, *memory, x, around),
+        Op::Remember => {
+            around.keep(index, [x[0].clone()]);
+            x[0].clone()
+        }
+        Op::TokenShift => recurrent::token_shift(index, x[0], around)?,
         Op::Attend(a) => attention::fused(a, instr, x, around)?,
         Op::AttendScores(a) => attention::scores(a, instr, x, around)?,
         Op::AttendPattern(a) => attention::pattern(a, instr, x)?,

@@ -14,6 +14,7 @@ mod kernels;
 mod options;
 mod plan;
 mod receipt;
+mod recurrent;
 mod run;
 mod special;
 

@@ -13,7 +13,7 @@ use super::batch::Batch;
 use super::cache::{Cache, State};
 use super::edit::Edit;
 use super::kernels::{Surroundings, execute};
-use crate::core::arch::tape::{Producer, Slot};
+use crate::core::arch::tape::{Op, Producer, Slot};
 use crate::core::model::{Inner, SiteId};
 use crate::core::tensor::{self, Array};
 use crate::error::{Result, bail, err};
@@ -439,7 +439,9 @@ impl Run {
         self.handed[slot as usize]
             || self.model.uses.any_reader(slot, &mut |i| {
                 let instr = &self.model.program.instrs[i as usize];
-                !self.built[i as usize] && instr.outputs.iter().any(|o| self.is_on_the_way(*o, i))
+                // Nobody asked what is remembered: the state before it need not wait.
+                let idle = instr.op == Op::Remember && self.kept.is_none();
+                !idle && !self.built[i as usize] && instr.outputs.iter().any(|o| self.is_on_the_way(*o, i))
             })
     }
 

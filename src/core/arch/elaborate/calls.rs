@@ -224,6 +224,7 @@ impl Elaborator<'_> {
             "layernorm" => "LayerNorm",
             "rotary" => "Rope",
             "switch" => "Switch",
+            "conv" => "Conv",
             block => block,
         };
         let node = TreeNode { path: path.to_owned(), kind: kind.to_owned(), tensors: Vec::new() };

@@ -27,6 +27,7 @@ impl Elaborator<'_> {
             "rotary" => self.rotary(&args, x),
             "multilinear" => self.multilinear(&args, x),
             "switch" => self.switch(m, x, &given, scope, pos),
+            "conv" => self.convolution(&args, x),
             other => Err(self.unavailable("kind", other, scope, pos)),
         }
     }

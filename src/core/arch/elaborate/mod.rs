@@ -10,6 +10,7 @@ mod kind_args;
 mod kinds;
 mod numbers;
 mod ops;
+mod recurrent;
 mod rotary;
 mod settings;
 mod shaping;

@@ -142,6 +142,9 @@ impl Elaborator<'_> {
             "attend" => self.attend(&a, scope),
             "top_k" | "combine" | "sparsemixer" | "take" | "gather" | "put" | "argmax" | "zeros_like" | "topk_mask"
             | "mask_ids" | "blocksparse" => self.choosing(&a, scope),
+            "ssd" | "selective_scan" | "gated_delta" | "gla" | "linear_scan" | "wkv7" => self.recurrence(&a, scope),
+            "token_shift" => self.same(&a, Op::TokenShift, scope),
+            "normalize_qk" => self.normalize_qk(&a, scope),
             "rope" => {
                 let x = self.slot_of(&a, "x", scope)?;
                 if a.get("offset").is_some_and(|v| !matches!(v, Value::None)) {
@@ -245,7 +248,7 @@ impl Elaborator<'_> {
     }
 
     /// An instruction on `x` whose result has the same axes.
-    fn same(&mut self, a: &Args<'_>, op: Op, scope: &Scope) -> Result<Value> {
+    pub(super) fn same(&mut self, a: &Args<'_>, op: Op, scope: &Scope) -> Result<Value> {
         let x = self.slot_of(a, "x", scope)?;
         let info = self.info[x as usize].changed();
         self.single(op, vec![x], info, scope, a.pos)
