@@ -135,8 +135,11 @@ impl Description {
                 sub.insert(key.to_owned(), v.clone());
             }
         }
-        let own = config.pointer("/text_config/model_type").and_then(Value::as_str);
-        let own = own.filter(|t| !self.types.iter().chain(&inner.types).any(|known| known == t));
+        // `qwen3_vl_text` inside `qwen3_vl` is the wrapper's own, and so is a flat configuration.
+        let own = config.pointer("/text_config/model_type").and_then(Value::as_str).filter(|t| {
+            let known = |k: &String| k == t || t.strip_suffix("_text") == Some(k);
+            !self.types.iter().any(known) && !inner.types.iter().any(|k| k == t)
+        });
         let inner = match own.map(|t| (t, library::for_model_type(t))) {
             Some((_, Ok(d))) if d.wraps.is_none() => d,
             // A shipped wrapper serves many models, so its own word is no guess to run on.

@@ -67,7 +67,11 @@ impl Sites {
             ordered: Vec::new(),
             standard: FxHashMap::default(),
             layers,
-            renamed: ["attn", "mlp", "mixer"].into_iter().filter_map(|r| Some((r, role(r)?.to_owned()))).collect(),
+            renamed: ["attn", "mlp", "mixer"]
+                .into_iter()
+                .filter_map(|r| Some((r, role(r)?.to_owned())))
+                .filter(|(_, own)| own != ".")
+                .collect(),
             n_layers: program.n_layers,
         };
         for site in 0..sites.paths.len() {
@@ -137,11 +141,15 @@ impl Sites {
             let inside: [(&str, &[&str]); 3] = [("attn", &IN_ATTENTION), ("mlp", &IN_MLP), ("mixer", &[])];
             for (module, values) in inside {
                 let Some(name) = role(module) else { continue };
-                let path = format!("{layer}.{name}");
-                if !parts.is(module, name, &path) {
-                    continue;
+                // A dot: the layer has the values, but no such module.
+                let inlined = name == ".";
+                let path = if inlined { layer.clone() } else { format!("{layer}.{name}") };
+                if !inlined {
+                    if !parts.is(module, name, &path) {
+                        continue;
+                    }
+                    self.module(&format!("{short}.{module}"), &path);
                 }
-                self.module(&format!("{short}.{module}"), &path);
                 for value in values {
                     let own = role(&format!("{module}.{value}")).unwrap_or(value);
                     self.standard(&format!("{short}.{module}.{value}"), &format!("{path}.{own}"));
@@ -149,6 +157,7 @@ impl Sites {
                 // What is added to the residual stream: after the norm in sandwich models.
                 let added = match role(&format!("{module}_add")) {
                     Some(own) => format!("{layer}.{own}"),
+                    None if inlined => continue,
                     None => format!("{path}.output"),
                 };
                 self.standard(&format!("{short}.{module}_add"), &added);
