@@ -373,7 +373,7 @@ impl<'a> Parser<'a> {
 }
 
 /// Roles that a description may name.
-pub(super) const ROLES: [&str; 22] = [
+pub(super) const ROLES: [&str; 26] = [
     "embed",
     "pos_embed",
     "layer",
@@ -384,6 +384,8 @@ pub(super) const ROLES: [&str; 22] = [
     "head",
     "attn_add",
     "mlp_add",
+    "attn.input",
+    "attn.output",
     "attn.q",
     "attn.k",
     "attn.v",
@@ -391,6 +393,8 @@ pub(super) const ROLES: [&str; 22] = [
     "attn.scores",
     "attn.pattern",
     "attn.result",
+    "mlp.input",
+    "mlp.output",
     "mlp.gate",
     "mlp.up",
     "mlp.pre",
