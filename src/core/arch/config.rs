@@ -10,12 +10,18 @@ const MAX_DEPTH: usize = 64;
 /// Older layouts that go under the name of a newer one: the type, a key that only they have, and their own name.
 const OLDER: [(&str, &str, &str); 1] = [("olmo", "d_model", "hf_olmo")];
 
-/// What a `text_config` of these types means when it says nothing: heads of keys (0: as many as of queries) and positions.
+/// What a `text_config` of these types means when it says nothing: width, layers, heads, heads of keys (0: as many as of
+/// queries), positions.
 ///
 /// Transformers 4 wrote of a nested configuration only what differs from its class's defaults, and LLaVA's says next to
 /// nothing. A configuration at the top is always whole.
-const SILENT: [(&str, u64, u64); 4] =
-    [("llama", 0, 2048), ("mistral", 8, 131_072), ("qwen2", 32, 32_768), ("qwen3", 32, 32_768)];
+const SILENT: [(&str, [u64; 5]); 5] = [
+    ("llama", [4096, 32, 32, 0, 2048]),
+    ("mistral", [4096, 32, 32, 8, 131_072]),
+    ("qwen2", [4096, 32, 32, 32, 32_768]),
+    ("qwen3", [4096, 32, 32, 32, 32_768]),
+    ("gemma3_text", [2304, 26, 8, 4, 131_072]),
+];
 
 /// config.json in one spelling, whoever wrote it: transformers 5 moved the rotary settings into `rope_parameters`, and
 /// writes infinities as `{"__float__": "Infinity"}`. A `text_config` is normalised likewise.
@@ -100,13 +106,13 @@ fn nested(mut map: Map<String, Value>) -> Result<Map<String, Value>> {
     if let Some(text @ Value::Object(_)) = map.get("text_config").cloned() {
         let mut text = normalise(text)?;
         let silent = SILENT.iter().find(|(t, ..)| text.get("model_type").is_some_and(|m| m == t));
-        if let (Some((_, kv, positions)), Some(text)) = (silent, text.as_object_mut()) {
+        if let (Some((_, [width, layers, heads, kv, positions])), Some(text)) = (silent, text.as_object_mut()) {
             let mut default = |key: &str, value: Value| {
                 text.entry(key).or_insert(value);
             };
-            default("hidden_size", 4096.into());
-            default("num_hidden_layers", 32.into());
-            default("num_attention_heads", 32.into());
+            default("hidden_size", (*width).into());
+            default("num_hidden_layers", (*layers).into());
+            default("num_attention_heads", (*heads).into());
             default("num_key_value_heads", if *kv == 0 { Value::Null } else { (*kv).into() });
             default("max_position_embeddings", (*positions).into());
             default("rms_norm_eps", 1e-6.into());

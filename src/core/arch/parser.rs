@@ -373,7 +373,7 @@ impl<'a> Parser<'a> {
 }
 
 /// Roles that a description may name.
-pub(super) const ROLES: [&str; 23] = [
+pub(super) const ROLES: [&str; 27] = [
     "embed",
     "pos_embed",
     "layer",
@@ -385,6 +385,8 @@ pub(super) const ROLES: [&str; 23] = [
     "attn_add",
     "mlp_add",
     "mixer_add",
+    "attn.input",
+    "attn.output",
     "attn.q",
     "attn.k",
     "attn.v",
@@ -392,6 +394,8 @@ pub(super) const ROLES: [&str; 23] = [
     "attn.scores",
     "attn.pattern",
     "attn.result",
+    "mlp.input",
+    "mlp.output",
     "mlp.gate",
     "mlp.up",
     "mlp.pre",

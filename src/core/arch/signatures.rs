@@ -163,7 +163,7 @@ const KINDS: [(&str, &str); 10] = [
     ("rmsnorm", "| eps offset groups affine"),
     ("layernorm", "| eps offset affine"),
     ("rotary", "| dims base scaling interleaved max_pos scale traditional"),
-    ("unembed", "path"),
+    ("unembed", "path | bias"),
     ("param", ""),
     ("switch", ""),
     ("multilinear", "| transpose"),

@@ -548,6 +548,11 @@ pub struct Program {
 }
 
 impl Program {
+    /// Whether tokens see those that follow them, as in an encoder.
+    pub fn looks_ahead(&self) -> bool {
+        self.instrs.iter().any(|i| matches!(&i.op, Op::Attend(a) if !a.causal))
+    }
+
     /// Where a slot's value comes from once its other names are looked through.
     pub fn origin(&self, mut slot: Slot) -> Producer {
         loop {

@@ -3,8 +3,10 @@
 //! Each is read from the memory map straight into its final buffer and its pages are given back at once, so that peak
 //! memory stays close to what the backend ends up holding.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::rc::Rc;
 
 use serde_json::Value;
 
@@ -26,7 +28,14 @@ enum Piece {
     /// A GGUF tensor to be unpacked.
     Ggml(PlacedTensor),
     /// One of the three tensors into which MLX packs a GGUF tensor: weight, scales or biases.
-    Part(std::rc::Rc<PlacedTensor>, usize),
+    Part(Rc<Packing>, usize),
+}
+
+/// A GGUF tensor that is packed in MLX's form once, when the first of its parts is asked for.
+struct Packing {
+    placed: PlacedTensor,
+    /// The parts that nobody has taken yet.
+    parts: RefCell<[Option<Array>; 3]>,
 }
 
 /// All of them.
@@ -34,6 +43,8 @@ pub(super) struct Pieces {
     by_name: BTreeMap<String, Piece>,
     /// How GGUF tensors are packed once in MLX's form, by module path.
     packed: BTreeMap<String, Quantization>,
+    /// The half-precision dtype that suits a GGUF model.
+    half: Dtype,
 }
 
 /// What is to be loaded, and how.
@@ -60,20 +71,21 @@ impl Pieces {
     pub fn of_directory(dir: &Path) -> Result<Self> {
         let checkpoint = Checkpoint::open_dir(dir)?;
         let by_name = checkpoint.tensors().iter().map(|(n, t)| (n.clone(), Piece::Plain(t.clone())));
-        Ok(Self { by_name: by_name.collect(), packed: BTreeMap::new() })
+        Ok(Self { by_name: by_name.collect(), packed: BTreeMap::new(), half: Dtype::Float16 })
     }
 
     /// Tensors, config and tokenizer of a GGUF file. `packed` keeps what MLX can hold packed.
     pub fn of_gguf(path: &Path, packed: bool) -> Result<(Self, Value, Option<Tokenizer>)> {
         let checkpoint = Checkpoint::open_gguf(path)?;
         let model = GgufModel::read(&checkpoint)?;
-        let mut pieces = Self { by_name: BTreeMap::new(), packed: BTreeMap::new() };
+        let half = if model.wide { Dtype::Bfloat16 } else { Dtype::Float16 };
+        let mut pieces = Self { by_name: BTreeMap::new(), packed: BTreeMap::new(), half };
         for (name, tensor) in model.tensors {
             let kind = ggml_type(&tensor.raw);
             let module = name.strip_suffix(".weight").map(str::to_owned);
             match (kind.and_then(repack::mlx_bits), module) {
                 (Some(bits), Some(module)) if packed && tensor.raw.shape().len() == 2 => {
-                    let shared = std::rc::Rc::new(tensor);
+                    let shared = Rc::new(Packing { placed: tensor, parts: RefCell::default() });
                     for (i, part) in ["weight", "scales", "biases"].iter().enumerate() {
                         pieces.by_name.insert(format!("{module}.{part}"), Piece::Part(shared.clone(), i));
                     }
@@ -99,7 +111,7 @@ impl Pieces {
     pub fn own_dtype(&self) -> Dtype {
         let floats = self.by_name.values().filter_map(|p| match p {
             Piece::Plain(t) => float_dtype(t.dtype()),
-            _ => Some(Dtype::Float16),
+            _ => Some(self.half),
         });
         floats.into_iter().find(|d| *d != Dtype::Float32).unwrap_or(Dtype::Float32)
     }
@@ -253,7 +265,7 @@ impl Piece {
         match self {
             Piece::Plain(raw) => raw,
             Piece::Ggml(placed) => &placed.raw,
-            Piece::Part(placed, _) => &placed.raw,
+            Piece::Part(packing, _) => &packing.placed.raw,
         }
     }
 
@@ -267,8 +279,8 @@ impl Piece {
 
     fn shape(&self) -> Vec<usize> {
         let mut shape = self.raw().shape().to_vec();
-        if let (Piece::Part(placed, part), Some(last)) = (self, shape.last_mut()) {
-            let bits = ggml_type(&placed.raw).and_then(repack::mlx_bits).unwrap_or(4);
+        if let (Piece::Part(packing, part), Some(last)) = (self, shape.last_mut()) {
+            let bits = ggml_type(&packing.placed.raw).and_then(repack::mlx_bits).unwrap_or(4);
             *last = if *part == 0 { *last * bits / 32 } else { *last / 32 };
         }
         shape
@@ -287,7 +299,7 @@ impl Piece {
         let array = match self {
             Piece::Plain(raw) => read_plain(raw, name, dtype)?,
             Piece::Ggml(placed) => read_ggml(placed, dtype.unwrap_or(Dtype::Float32))?,
-            Piece::Part(placed, part) => read_part(placed, *part)?,
+            Piece::Part(packing, part) => packing.take(*part)?,
         };
         self.raw().release_pages();
         Ok(array)
@@ -352,23 +364,32 @@ fn unpack(kind: GgmlType, placed: &PlacedTensor, out: &mut [u8]) -> Result<()> {
         let values = &mut buffer[..to.len() / 4];
         dequantise::dequantise(kind, from, values)?;
         for (to, v) in to.chunks_exact_mut(4).zip(values) {
-            to.copy_from_slice(&v.to_le_bytes());
+            to.copy_from_slice(&(*v + placed.shift).to_le_bytes());
         }
     }
     Ok(())
 }
 
-fn read_part(placed: &PlacedTensor, part: usize) -> Result<Array> {
-    let raw = &placed.raw;
-    let kind = ggml_type(raw).ok_or_else(|| err!(Corrupt, "{} is no GGUF tensor", placed.source))?;
-    let (rows, columns) = (raw.shape()[0], raw.shape()[1]);
-    let packed = repack::to_mlx(kind, &placed.bytes(), rows, columns)?;
-    match part {
-        0 => Array::from_slice(&packed.weight, &[rows, packed.weight.len() / rows.max(1)]),
-        _ => {
-            let bits = if part == 1 { &packed.scales } else { &packed.biases };
-            let halves: Vec<half::f16> = bits.iter().map(|b| half::f16::from_bits(*b)).collect();
-            Array::from_slice(&halves, &[rows, halves.len() / rows.max(1)])
+impl Packing {
+    /// Part 0 is the weight, 1 the scales, 2 the biases.
+    fn take(&self, part: usize) -> Result<Array> {
+        let mut parts = self.parts.borrow_mut();
+        if parts[part].is_none() {
+            *parts = self.pack()?.map(Some);
         }
+        parts[part].take().ok_or_else(|| err!(Corrupt, "{} has no part {part}", self.placed.source))
+    }
+
+    fn pack(&self) -> Result<[Array; 3]> {
+        let raw = &self.placed.raw;
+        let kind = ggml_type(raw).ok_or_else(|| err!(Corrupt, "{} is no GGUF tensor", self.placed.source))?;
+        let (rows, columns) = (raw.shape()[0], raw.shape()[1]);
+        let packed = repack::to_mlx(kind, &self.placed.bytes(), rows, columns)?;
+        let halves = |bits: &[u16]| {
+            let bits: Vec<half::f16> = bits.iter().map(|b| half::f16::from_bits(*b)).collect();
+            Array::from_slice(&bits, &[rows, bits.len() / rows.max(1)])
+        };
+        let weight = Array::from_slice(&packed.weight, &[rows, packed.weight.len() / rows.max(1)])?;
+        Ok([weight, halves(&packed.scales)?, halves(&packed.biases)?])
     }
 }

@@ -111,9 +111,13 @@ impl Sites {
 
     /// A module's short names: its input, its output, and the output by the module's name alone.
     fn module(&mut self, short: &str, path: &str) {
-        self.standard(&format!("{short}.output"), &format!("{path}.output"));
-        self.standard(short, &format!("{path}.output"));
-        self.standard(&format!("{short}.input"), &format!("{path}.input"));
+        self.ends(short, &format!("{path}.input"), &format!("{path}.output"));
+    }
+
+    fn ends(&mut self, short: &str, input: &str, output: &str) {
+        self.standard(&format!("{short}.output"), output);
+        self.standard(short, output);
+        self.standard(&format!("{short}.input"), input);
     }
 
     fn short_names(&mut self, program: &Program) {
@@ -140,15 +144,27 @@ impl Sites {
             }
             let inside: [(&str, &[&str]); 3] = [("attn", &IN_ATTENTION), ("mlp", &IN_MLP), ("mixer", &[])];
             for (module, values) in inside {
-                let Some(name) = role(module) else { continue };
-                // A dot: the layer has the values, but no such module.
-                let inlined = name == ".";
-                let path = if inlined { layer.clone() } else { format!("{layer}.{name}") };
-                if !inlined {
-                    if !parts.is(module, name, &path) {
-                        continue;
+                // Where the layer itself holds the module's matrices, or more than it is in one of its own, the ends have
+                // roles too: paths from the layer. A dot: the layer has the values, but no ends.
+                let end = |end: &str| role(&format!("{module}.{end}")).map(|own| format!("{layer}.{own}"));
+                let (input, output) = (end("input"), end("output"));
+                let inlined = role(module) == Some(".");
+                let path = match role(module) {
+                    Some(".") => layer.clone(),
+                    Some(name) => {
+                        let path = format!("{layer}.{name}");
+                        if output.is_none() && !parts.is(module, name, &path) {
+                            continue;
+                        }
+                        path
                     }
-                    self.module(&format!("{short}.{module}"), &path);
+                    None if output.is_some() => layer.clone(),
+                    None => continue,
+                };
+                let (input, output) =
+                    (input.unwrap_or(format!("{path}.input")), output.unwrap_or(format!("{path}.output")));
+                if !inlined {
+                    self.ends(&format!("{short}.{module}"), &input, &output);
                 }
                 for value in values {
                     let own = role(&format!("{module}.{value}")).unwrap_or(value);
@@ -158,7 +174,7 @@ impl Sites {
                 let added = match role(&format!("{module}_add")) {
                     Some(own) => format!("{layer}.{own}"),
                     None if inlined => continue,
-                    None => format!("{path}.output"),
+                    None => output,
                 };
                 self.standard(&format!("{short}.{module}_add"), &added);
             }
@@ -179,7 +195,9 @@ impl Sites {
                 }
                 Some(format!("layers.{number}.{role}{tail}"))
             });
-            let short = renamed.unwrap_or_else(|| format!("layers.{number}.{inside}"));
+            // A short name that means another value stays with it.
+            let free = renamed.filter(|name| self.exact.get(name).is_none_or(|other| *other == site));
+            let short = free.unwrap_or_else(|| format!("layers.{number}.{inside}"));
             self.standard.entry(site).or_insert_with(|| short.clone());
             self.know(&short, site);
         }

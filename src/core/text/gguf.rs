@@ -56,11 +56,6 @@ fn byte_level(metadata: &Metadata) -> Result<Tokenizer> {
 }
 
 fn sentencepiece(metadata: &Metadata) -> Result<Tokenizer> {
-    let architecture = metadata.opt_str("general.architecture")?.unwrap_or("");
-    if architecture.starts_with("gemma") {
-        // Gemma's scores do not follow the order of its merges, so merges made from them would be wrong.
-        bail!(Unsupported, "the tokenizer of {architecture} GGUF files cannot be rebuilt from its scores; {WAY_OUT}");
-    }
     let words = Words::read(metadata)?;
     let scores = metadata.floats("tokenizer.ggml.scores")?;
     if scores.len() != words.tokens.len() {

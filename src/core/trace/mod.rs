@@ -63,6 +63,14 @@ impl Trace {
         let mut batch = batch;
         if let Some(cache) = &options.cache {
             cache.check(model.inner())?;
+            if model.program().looks_ahead() {
+                bail!(
+                    Unsupported,
+                    "'{}' reads texts as a whole: what it makes of a token changes with those that follow, so nothing can be \
+                     continued from a cache. Trace the whole text without one",
+                    model.inner().name
+                );
+            }
             batch = batch.after(cache, model.context_length())?;
         }
         let cache = options.cache.clone();

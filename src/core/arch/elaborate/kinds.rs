@@ -82,7 +82,12 @@ impl Elaborator<'_> {
             let message = format!("the checkpoint has neither '{}.weight' nor '{base}.weight'", m.path);
             return Err(self.lacks(format!("{base}.weight"), scope, pos, message));
         }
-        let weights = self.weights(&base, &m.path, kind, scope, pos)?;
+        let mut weights = self.weights(&base, &m.path, kind, scope, pos)?;
+        // A head's bias may stand elsewhere, or there as well: both are the same then.
+        if let (Some((_, Value::Text(path))), "unembed") = (m.args.get(1), kind) {
+            let elsewhere = self.tensor(&join(self.root, path));
+            weights.bias = weights.bias.or(elsewhere);
+        }
         let shape = self.shape(weights.weight).to_vec();
         if self.surveying && shape.is_empty() {
             let info = self.info[x as usize].changed().width(None);

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
-use super::names::{Heads, block};
+use super::architectures::{Architecture, Fact};
+use super::names::block;
 use crate::core::weights::dequantise::dequantise;
 use crate::core::weights::metadata::Metadata;
 use crate::core::weights::raw::{RawDtype, RawTensor};
@@ -14,8 +15,8 @@ use crate::error::{Result, bail, err};
 pub(super) struct Facts {
     pub(super) config: Value,
     pub(super) layers: usize,
-    query_heads: usize,
-    key_heads: usize,
+    pub(super) query_heads: usize,
+    pub(super) key_heads: usize,
 }
 
 /// Metadata whose keys begin with the architecture's name.
@@ -64,8 +65,12 @@ impl Keys<'_> {
 }
 
 impl Facts {
-    pub(super) fn read(architecture: &str, metadata: &Metadata, tensors: &BTreeMap<String, RawTensor>) -> Result<Self> {
-        let keys = Keys { metadata, architecture };
+    pub(super) fn read(
+        architecture: &Architecture,
+        metadata: &Metadata,
+        tensors: &BTreeMap<String, RawTensor>,
+    ) -> Result<Self> {
+        let keys = Keys { metadata, architecture: architecture.name };
         refuse_experts(&keys)?;
         let layers = layers(&keys, tensors)?;
         let hidden = keys.count("embedding_length")?;
@@ -74,41 +79,85 @@ impl Facts {
         if !query_heads.is_multiple_of(key_heads) {
             bail!(Config, "{query_heads} attention heads cannot share {key_heads} key and value heads evenly");
         }
-        let head_dim = head_dim(&keys, hidden, query_heads)?;
-
-        let mut config = Map::new();
-        let mut set = |key: &str, value: Value| config.insert(key.to_owned(), value);
-        set("model_type", json!(architecture));
-        set("hidden_size", json!(hidden));
-        set("num_hidden_layers", json!(layers));
-        set("intermediate_size", json!(keys.count("feed_forward_length")?));
-        set("num_attention_heads", json!(query_heads));
-        set("num_key_value_heads", json!(key_heads));
-        set("head_dim", json!(head_dim));
-        set("hidden_act", json!("silu"));
-        set("rms_norm_eps", json!(keys.number("attention.layer_norm_rms_epsilon")?));
-        set("rope_theta", json!(keys.opt_number("rope.freq_base")?.unwrap_or(10000.0)));
-        if let Some(scaling) = rope_scaling(&keys, tensors, head_dim)? {
-            set("rope_scaling", scaling);
+        let mut facts = Self { config: Value::Null, layers, query_heads, key_heads };
+        let reader =
+            Reader { keys: &keys, tensors, facts: &facts, hidden, head_dim: head_dim(&keys, hidden, query_heads)? };
+        let entries = || architecture.config.iter().copied().flatten();
+        if !entries().any(|(_, fact)| matches!(fact, Fact::Rotated)) {
+            reader.rotates_whole_heads()?;
         }
-        set("max_position_embeddings", json!(keys.count("context_length")?));
-        set("vocab_size", json!(vocabulary(tensors, hidden)?));
-        set("tie_word_embeddings", json!(!tensors.contains_key("output.weight")));
-        set("attention_bias", json!(tensors.contains_key("blk.0.attn_q.bias")));
-        set("mlp_bias", json!(tensors.contains_key("blk.0.ffn_gate.bias")));
+        let mut config = Map::new();
+        config.insert("model_type".to_owned(), json!(architecture.model_type));
+        for (key, fact) in entries() {
+            if let Some(value) = reader.value(*fact)? {
+                config.insert((*key).to_owned(), value);
+            }
+        }
         if let Some(id) = metadata.opt_usize("tokenizer.ggml.bos_token_id")? {
-            set("bos_token_id", json!(id));
+            config.insert("bos_token_id".to_owned(), json!(id));
         }
         if let Some(ids) = end_ids(metadata)? {
-            set("eos_token_id", ids);
+            config.insert("eos_token_id".to_owned(), ids);
         }
-        Ok(Self { config: Value::Object(config), layers, query_heads, key_heads })
+        facts.config = Value::Object(config);
+        Ok(facts)
+    }
+}
+
+/// What the facts of a configuration are read from.
+struct Reader<'a> {
+    keys: &'a Keys<'a>,
+    tensors: &'a BTreeMap<String, RawTensor>,
+    facts: &'a Facts,
+    hidden: usize,
+    head_dim: usize,
+}
+
+impl Reader<'_> {
+    /// What a key of config.json holds; nothing where the file does not say and need not.
+    fn value(&self, fact: Fact) -> Result<Option<Value>> {
+        let Reader { keys, tensors, facts, hidden, head_dim } = self;
+        Ok(Some(match fact {
+            Fact::Hidden => json!(hidden),
+            Fact::Layers => json!(facts.layers),
+            Fact::FeedForward => json!(keys.count("feed_forward_length")?),
+            Fact::QueryHeads => json!(facts.query_heads),
+            Fact::KeyHeads => json!(facts.key_heads),
+            Fact::HeadDim => json!(head_dim),
+            Fact::Theta => json!(keys.opt_number("rope.freq_base")?.unwrap_or(10000.0)),
+            Fact::Scaling => return rope_scaling(keys, tensors, *head_dim),
+            Fact::Context => json!(keys.count("context_length")?),
+            Fact::Vocabulary => json!(vocabulary(tensors, *hidden)?),
+            Fact::Tied => json!(!tensors.contains_key("output.weight")),
+            Fact::Rotated => match keys.opt_count("rope.dimension_count")? {
+                Some(n) if n <= *head_dim => json!(n as f64 / *head_dim as f64),
+                Some(n) => bail!(
+                    Corrupt,
+                    "metadata key `{}` is {n} while heads have {head_dim} dimensions",
+                    keys.name("rope.dimension_count")
+                ),
+                None => return Ok(None),
+            },
+            Fact::PerHead(layers) if facts.layers == layers => json!(*hidden as f64 / facts.query_heads as f64),
+            Fact::PerHead(_) => json!(head_dim),
+            Fact::Number(key) => json!(keys.number(key)?),
+            Fact::MaybeNumber(key) => return Ok(keys.opt_number(key)?.map(|n| json!(n))),
+            Fact::MaybeCount(key) => return Ok(keys.opt_count(key)?.map(|n| json!(n))),
+            Fact::MaybeSwitch(key) => return Ok(keys.metadata.opt_bool(&keys.name(key))?.map(|b| json!(b))),
+            Fact::Holds(name) => json!(tensors.contains_key(name)),
+            Fact::Text(text) => json!(text),
+        }))
     }
 
-    pub(super) fn heads(&self, which: Heads) -> usize {
-        match which {
-            Heads::Query => self.query_heads,
-            Heads::Key => self.key_heads,
+    fn rotates_whole_heads(&self) -> Result<()> {
+        match self.keys.opt_count("rope.dimension_count")?.filter(|n| *n != self.head_dim) {
+            None => Ok(()),
+            Some(n) => bail!(
+                Unsupported,
+                "metadata key `{}` is {n} while heads have {} dimensions",
+                self.keys.name("rope.dimension_count"),
+                self.head_dim
+            ),
         }
     }
 }
@@ -142,10 +191,12 @@ fn head_dim(keys: &Keys, hidden: usize, heads: usize) -> Result<usize> {
         None if hidden.is_multiple_of(heads) => hidden / heads,
         None => bail!(Config, "{heads} attention heads do not divide an embedding of {hidden} evenly"),
     };
-    for key in ["attention.value_length", "rope.dimension_count"] {
-        if let Some(n) = keys.opt_count(key)?.filter(|&n| n != dim) {
-            bail!(Unsupported, "metadata key `{}` is {n} while heads have {dim} dimensions", keys.name(key));
-        }
+    if let Some(n) = keys.opt_count("attention.value_length")?.filter(|&n| n != dim) {
+        bail!(
+            Unsupported,
+            "metadata key `{}` is {n} while heads have {dim} dimensions",
+            keys.name("attention.value_length")
+        );
     }
     Ok(dim)
 }

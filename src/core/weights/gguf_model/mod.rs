@@ -3,6 +3,7 @@
 //! A GGUF file says all this in ggml's words. Here it is said in those of a model directory, so that the rest of the
 //! library need not know which of the two it was given.
 
+mod architectures;
 mod config;
 mod names;
 mod permutation;
@@ -12,15 +13,18 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-pub use permutation::{permute_rows, row_permutation};
+pub use permutation::{apart_permutation, permute_rows, row_permutation};
 
+use self::architectures::Order;
 use super::checkpoint::Checkpoint;
 use super::metadata::Metadata;
 use super::raw::RawTensor;
 use crate::error::{Result, bail, err};
 
-/// The architectures that are read; llama.cpp files mistral models under `llama`.
-pub const ARCHITECTURES: &[&str] = &["llama", "qwen2", "qwen3"];
+/// The architectures that are read, by llama.cpp's names.
+pub fn architectures() -> Vec<&'static str> {
+    architectures::ALL.iter().map(|a| a.name).collect()
+}
 
 /// What a GGUF file holds, in the words of a model directory.
 #[derive(Debug)]
@@ -33,6 +37,8 @@ pub struct GgufModel {
     pub config: Value,
     /// The tensors by the names that the model's modules give them.
     pub tensors: BTreeMap<String, PlacedTensor>,
+    /// Whether its activations leave the range of half precision, so that bfloat16 is the better choice.
+    pub wide: bool,
 }
 
 /// A tensor of a GGUF file in its place in the model.
@@ -44,6 +50,9 @@ pub struct PlacedTensor {
     pub raw: RawTensor,
     /// Where each row is to be taken from, if not from its own place.
     pub rows: Option<Vec<usize>>,
+    /// What is to be added to its numbers: the file may have the weights of norms as they are multiplied with, and the
+    /// model have them less one.
+    pub shift: f32,
 }
 
 impl PlacedTensor {
@@ -71,33 +80,40 @@ impl GgufModel {
 }
 
 fn translate(metadata: &Metadata, tensors: &BTreeMap<String, RawTensor>) -> Result<GgufModel> {
-    let architecture = metadata.str("general.architecture")?;
-    if !ARCHITECTURES.contains(&architecture) {
+    let name = metadata.str("general.architecture")?;
+    let Some(architecture) = architectures::named(name) else {
         bail!(
             Unsupported,
-            "GGUF files of architecture `{architecture}` are not read ({} are); a safetensors copy of the model may be",
-            ARCHITECTURES.join(", ")
-        );
-    }
+            "GGUF files of architecture `{name}` are not read ({} are); a safetensors copy of the model may be",
+            architectures().join(", ")
+        )
+    };
     let facts = config::Facts::read(architecture, metadata, tensors)?;
     let mut placed = BTreeMap::new();
     for (source, raw) in tensors {
-        let place = names::place(architecture, source, facts.layers)?;
-        let names::Place::At(name, heads) = place else { continue };
-        let rows = match heads {
-            // llama.cpp interleaves the two halves of every head of q and k, for llama only.
-            Some(which) if architecture == "llama" => Some(rows(raw, facts.heads(which), source)?),
-            _ => None,
+        let names::Place::At(name, order) = names::place(architecture, source, facts.layers)? else { continue };
+        let rows = match order {
+            Order::Same => None,
+            Order::QueryHalves => Some(rows(raw, facts.query_heads, row_permutation, source)?),
+            Order::KeyHalves => Some(rows(raw, facts.key_heads, row_permutation, source)?),
+            Order::Apart => Some(rows(raw, facts.query_heads, apart_permutation, source)?),
         };
-        placed.insert(name, PlacedTensor { source: source.clone(), raw: raw.clone(), rows });
+        let shift = if names::is_norm(source) { architecture.norm_shift } else { 0.0 };
+        placed.insert(name, PlacedTensor { source: source.clone(), raw: raw.clone(), rows, shift });
     }
-    Ok(GgufModel { config: facts.config, tensors: placed })
+    Ok(GgufModel { config: facts.config, tensors: placed, wide: architecture.wide })
 }
 
-fn rows(raw: &RawTensor, heads: usize, source: &str) -> Result<Vec<usize>> {
+fn rows(
+    raw: &RawTensor,
+    heads: usize,
+    permutation: fn(usize, usize) -> Option<Vec<usize>>,
+    source: &str,
+) -> Result<Vec<usize>> {
     let n = raw.shape().first().copied().unwrap_or(0);
-    row_permutation(n, heads)
-        .ok_or_else(|| err!(Corrupt, "tensor `{source}` has {n} rows, which {heads} heads cannot share in pairs"))
+    permutation(n, heads).ok_or_else(|| {
+        err!(Corrupt, "tensor `{source}` has {n} rows, which {heads} heads cannot share as their order needs")
+    })
 }
 
 #[cfg(test)]

@@ -1,63 +1,55 @@
 //! Tensor names: ggml's and the model's.
 
+use super::architectures::{Architecture, Order};
 use crate::error::{Result, bail, err};
-
-/// Whose heads a tensor's rows belong to.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Heads {
-    /// The query's.
-    Query,
-    /// The key's.
-    Key,
-}
 
 /// Where a tensor belongs.
 #[derive(Debug, PartialEq)]
 pub(super) enum Place {
-    /// Under this name; with the heads that its rows are split into where their order matters.
-    At(String, Option<Heads>),
+    /// Under this name, its rows in this order in the file.
+    At(String, Order),
     /// In no module: its content is in the configuration, or follows from it.
     Nowhere,
 }
 
 /// Finds the place of the tensor that the file calls `source`.
-pub(super) fn place(architecture: &str, source: &str, layers: usize) -> Result<Place> {
-    let unknown = || err!(Unsupported, "tensor `{source}` has no place in a {architecture} model as known here");
-    let at = |name: &str| Ok(Place::At(name.to_owned(), None));
-    match source {
-        "token_embd.weight" => return at("model.embed_tokens.weight"),
-        "output_norm.weight" => return at("model.norm.weight"),
-        "output.weight" => return at("lm_head.weight"),
-        "rope_freqs.weight" => return Ok(Place::Nowhere),
-        _ => {}
-    }
-    let (layer, rest) = block(source).ok_or_else(unknown)?;
-    if layer >= layers {
+pub(super) fn place(architecture: &Architecture, source: &str, layers: usize) -> Result<Place> {
+    let unknown = || err!(Unsupported, "tensor `{source}` has no place in a {} model as known here", architecture.name);
+    let (layer, rest) = match block(source) {
+        Some((layer, rest)) => (Some(layer), rest),
+        None => (None, source),
+    };
+    if let Some(layer) = layer.filter(|l| *l >= layers) {
         bail!(Corrupt, "tensor `{source}` belongs to block {layer}, but there are {layers} (0 to {})", layers - 1);
     }
     let (module, leaf) = rest.rsplit_once('.').ok_or_else(unknown)?;
-    let (path, heads, biased) = match module {
-        "attn_q" => ("self_attn.q_proj", Some(Heads::Query), true),
-        "attn_k" => ("self_attn.k_proj", Some(Heads::Key), true),
-        "attn_v" => ("self_attn.v_proj", None, true),
-        "attn_output" => ("self_attn.o_proj", None, true),
-        "ffn_gate" => ("mlp.gate_proj", None, true),
-        "ffn_up" => ("mlp.up_proj", None, true),
-        "ffn_down" => ("mlp.down_proj", None, true),
-        "attn_norm" => ("input_layernorm", None, false),
-        "ffn_norm" => ("post_attention_layernorm", None, false),
-        "attn_q_norm" if architecture == "qwen3" => ("self_attn.q_norm", None, false),
-        "attn_k_norm" if architecture == "qwen3" => ("self_attn.k_norm", None, false),
-        // Angles that old files carry in every block; they follow from the base.
-        "attn_rot_embd" => return Ok(Place::Nowhere),
-        _ => return Err(unknown()),
-    };
-    match leaf {
-        "weight" => {}
-        "bias" if biased => {}
-        _ => return Err(unknown()),
+    if architecture.nowhere.contains(&module) {
+        return Ok(Place::Nowhere);
     }
-    Ok(Place::At(format!("model.layers.{layer}.{path}.{leaf}"), heads))
+    let biased = architecture.norm_biases || !is_norm(source);
+    if leaf != "weight" && !(leaf == "bias" && biased) {
+        return Err(unknown());
+    }
+    let found = match layer {
+        None => architecture.outside.iter().find(|(name, _)| *name == module).map(|(_, path)| (*path, Order::Same)),
+        Some(_) => architecture
+            .inside
+            .iter()
+            .copied()
+            .flatten()
+            .find(|(name, ..)| *name == module)
+            .map(|(_, path, order)| (*path, *order)),
+    };
+    let (path, order) = found.ok_or_else(unknown)?;
+    Ok(match layer {
+        None => Place::At(format!("{path}.{leaf}"), order),
+        Some(layer) => Place::At(format!("{}.{layer}.{path}.{leaf}", architecture.layers), order),
+    })
+}
+
+/// Whether a tensor is a norm's: ggml's names of modules say so.
+pub(super) fn is_norm(source: &str) -> bool {
+    source.rsplit_once('.').is_some_and(|(module, _)| module.ends_with("norm"))
 }
 
 /// The number of a block and what follows it: `blk.3.attn_q.weight` is (3, `attn_q.weight`).

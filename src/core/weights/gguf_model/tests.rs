@@ -133,6 +133,57 @@ fn only_llama_rows_were_permuted() {
     }
 }
 
+/// Adds tensors to both blocks.
+fn and(mut parts: GgufParts, names: &[&str], dims: &[u64]) -> GgufParts {
+    for name in names {
+        for layer in 0..2 {
+            parts = f32s(parts, &format!("blk.{layer}.{name}"), dims);
+        }
+    }
+    parts
+}
+
+#[test]
+fn gemma_s_norms_are_stored_less_one() {
+    let parts = and(model("gemma3"), &["post_attention_norm.weight", "post_ffw_norm.weight"], &[HIDDEN]);
+    let parts = and(parts, &["attn_q_norm.weight", "attn_k_norm.weight"], &[16]);
+    let parts = parts.u32("gemma3.attention.sliding_window", 512).u32("gemma3.attention.key_length", 16);
+    let m = read(&parts).unwrap();
+    for (name, t) in &m.tensors {
+        let shift = if name.contains("norm") { -1.0 } else { 0.0 };
+        assert_eq!((t.shift, t.rows.is_none()), (shift, true), "{name}");
+    }
+    for name in ["pre_feedforward_layernorm", "post_feedforward_layernorm", "self_attn.k_norm"] {
+        assert!(m.tensors.contains_key(&format!("model.layers.1.{name}.weight")), "{name}");
+    }
+    assert_eq!(m.config["model_type"], "gemma3_text");
+    assert_eq!(m.config["query_pre_attn_scalar"], 16);
+    assert_eq!(m.config["sliding_window"], 512);
+    assert!(m.wide);
+}
+
+#[test]
+fn the_fused_rows_of_gpt_neox_go_back_to_their_heads() {
+    let mut parts = GgufParts::default();
+    for (key, n) in [("block_count", 1), ("context_length", 64), ("embedding_length", 8), ("feed_forward_length", 16)] {
+        parts = parts.u32(&format!("gptneox.{key}"), n);
+    }
+    let parts = parts
+        .str("general.architecture", "gptneox")
+        .u32("gptneox.attention.head_count", 2)
+        .u32("gptneox.rope.dimension_count", 2)
+        .f32("gptneox.attention.layer_norm_epsilon", 1e-5);
+    let parts = f32s(f32s(parts, "token_embd.weight", &[8, 5]), "blk.0.attn_qkv.weight", &[8, 24]);
+    let m = read(&f32s(parts, "blk.0.attn_qkv.bias", &[24])).unwrap();
+    // Two heads of four: in the file q0 q1 k0 k1 v0 v1, in the model q0 k0 v0 q1 k1 v1.
+    let heads = [0, 8, 16, 4, 12, 20];
+    let expected: Vec<f32> = heads.iter().flat_map(|h| (*h..h + 4).map(|i| i as f32)).collect();
+    assert_eq!(row_numbers(&m.tensors["model.h.0.attention.query_key_value.weight"]), expected);
+    assert!(m.tensors["model.h.0.attention.query_key_value.bias"].rows.is_some());
+    assert_eq!(m.config["rotary_pct"], 0.5);
+    assert_eq!(apart_permutation(23, 2), None);
+}
+
 #[test]
 fn quantised_rows_move_as_whole_blocks() {
     let bytes: Vec<u8> = (0..4 * 36).map(|i| (i / 36) as u8).collect();
@@ -172,7 +223,7 @@ fn rope_scalings_are_stated() {
 
 #[test]
 fn missing_and_absurd_metadata_are_named() {
-    let e = refusal(&model("gemma3"), ErrorKind::Unsupported, "architecture `gemma3`");
+    let e = refusal(&model("gemma9"), ErrorKind::Unsupported, "architecture `gemma9`");
     assert!(e.message().contains("llama, qwen2, qwen3"), "{e}");
     refusal(&without(model("llama"), "general.architecture"), ErrorKind::Config, "`general.architecture` is missing");
     for key in ["embedding_length", "attention.head_count", "context_length", "attention.layer_norm_rms_epsilon"] {
