@@ -373,7 +373,7 @@ impl<'a> Parser<'a> {
 }
 
 /// Roles that a description may name.
-pub(super) const ROLES: [&str; 23] = [
+pub(super) const ROLES: [&str; 26] = [
     "embed",
     "pos_embed",
     "layer",
@@ -396,6 +396,9 @@ pub(super) const ROLES: [&str; 23] = [
     "mlp.up",
     "mlp.pre",
     "mlp.act",
+    "mlp.router",
+    "mlp.experts.chosen",
+    "mlp.experts.weights",
     "mixer",
 ];
 
