@@ -90,6 +90,8 @@ typedef enum {
     MLXTERP_STATUS_NOT_EVALUATED = 15,
     /// A bug in this library.
     MLXTERP_STATUS_PANIC = 16,
+    /// An expert that no token of the run was routed to.
+    MLXTERP_STATUS_NOT_EXECUTED = 17,
 } mlxterp_status;
 
 /// Element types. Numbers are never used for anything else.

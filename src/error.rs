@@ -38,6 +38,8 @@ pub enum ErrorKind {
     Backend,
     /// The data was asked for before it was evaluated.
     NotEvaluated,
+    /// An expert that no token of the run was routed to.
+    NotExecuted,
     /// A bug in this library: a panic caught at the boundary.
     Panic,
 }

@@ -54,6 +54,7 @@ fn status_of(kind: ErrorKind) -> mlxterp_status {
         ErrorKind::Busy => MLXTERP_STATUS_BUSY,
         ErrorKind::Backend => MLXTERP_STATUS_BACKEND,
         ErrorKind::NotEvaluated => MLXTERP_STATUS_NOT_EVALUATED,
+        ErrorKind::NotExecuted => MLXTERP_STATUS_NOT_EXECUTED,
         ErrorKind::Panic => MLXTERP_STATUS_PANIC,
     }
 }

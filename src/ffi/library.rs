@@ -46,6 +46,8 @@ pub enum mlxterp_status {
     MLXTERP_STATUS_NOT_EVALUATED = 15,
     /// A bug in this library.
     MLXTERP_STATUS_PANIC = 16,
+    /// An expert that no token of the run was routed to.
+    MLXTERP_STATUS_NOT_EXECUTED = 17,
 }
 
 /// Why the last call of this thread failed. Borrowed: valid until the thread's next failing call. Never NULL.

@@ -75,6 +75,10 @@ class NotEvaluatedError(MlxterpError, RuntimeError):
     """The data was asked for before it was computed."""
 
 
+class NotExecutedError(MlxterpError, RuntimeError):
+    """An expert that no token of the run was routed to."""
+
+
 class InternalError(MlxterpError, RuntimeError):
     """A bug in the library."""
 
@@ -108,4 +112,5 @@ BY_STATUS: dict[int, type[MlxterpError]] = {
     14: BackendError,
     15: NotEvaluatedError,
     16: InternalError,
+    17: NotExecutedError,
 }

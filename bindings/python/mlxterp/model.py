@@ -169,7 +169,14 @@ class InterpretableModel(Accessors, Tokens, Names, Handle):
             root.add(site.name)
             if site.standard:
                 root.add(site.standard)
+        for experts in self.info["experts"]:
+            for name in experts["names"]:
+                root.at(name).count = experts["count"]
         return root
+
+    @cached_property
+    def _values_of_experts(self) -> dict[str, list[str]]:
+        return {name: experts["values"] for experts in self.info["experts"] for name in experts["names"]}
 
     def _tree(self) -> Node:
         return self._node
@@ -188,6 +195,12 @@ class InterpretableModel(Accessors, Tokens, Names, Handle):
 
     def _other_spelling(self, path: str) -> Node:
         """A name that is not in the tree but means something; an error with the nearest names otherwise."""
+        above, _, last = path.rpartition(".")
+        if last.isdigit() and above in self._values_of_experts:
+            expert = Node(path)
+            for value in self._values_of_experts[above]:
+                expert.add(value)
+            return expert
         self.sites(path)
         if not self._is_site(f"{path}.output"):
             return Node(path, is_value=True)

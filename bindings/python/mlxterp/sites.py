@@ -25,6 +25,10 @@ class Node:
 
     def add(self, path: str) -> None:
         """Puts a site's name into the tree."""
+        self.at(path).is_value = True
+
+    def at(self, path: str) -> Node:
+        """The node of a name, made if need be."""
         node = self
         for part in path.split("."):
             below = f"{node.path}.{part}" if node.path else part
@@ -32,7 +36,7 @@ class Node:
                 node.children[part] = Node(below)
                 node.count += part.isdigit()
             node = node.children[part]
-        node.is_value = True
+        return node
 
 
 class Names:

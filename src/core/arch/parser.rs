@@ -373,7 +373,7 @@ impl<'a> Parser<'a> {
 }
 
 /// Roles that a description may name.
-pub(super) const ROLES: [&str; 27] = [
+pub(super) const ROLES: [&str; 30] = [
     "embed",
     "pos_embed",
     "layer",
@@ -400,6 +400,9 @@ pub(super) const ROLES: [&str; 27] = [
     "mlp.up",
     "mlp.pre",
     "mlp.act",
+    "mlp.router",
+    "mlp.experts.chosen",
+    "mlp.experts.weights",
     "mixer",
 ];
 

@@ -38,6 +38,9 @@ pub(super) fn manifest(program: &Program, sites: &Sites) -> Vec<Capability> {
     let mut proofs = Proofs { tape: &tape, sites, all: &mut all };
     proofs.modules();
     proofs.ends();
+    for (site, what) in super::experts::proofs(program) {
+        proofs.prove(site, what);
+    }
     for i in 0..program.n_layers {
         proofs.residual_stream(i);
         proofs.attention(i);

@@ -185,12 +185,47 @@ impl Pieces {
                 self.by_name.get(name).ok_or_else(|| err!(NotFound, "the checkpoint has no tensor '{name}'"))?;
             return piece.read(name, dtype);
         }
+        if let WeightExpr::Stack(parts) = expr
+            && let Some(stacked) = self.stacked(parts, dtype)?
+        {
+            return Ok(stacked);
+        }
         let lazy = evaluate(expr, &mut |name| self.materialise(&WeightExpr::Raw(name.to_owned()), None))?;
         let cast = match dtype {
             Some(d) if lazy.dtype().is_float() => tensor::cast(&lazy, d)?,
             _ => lazy,
         };
         evaluated(tensor::contiguous(&cast)?)
+    }
+
+    /// Tensors that lie in the file one by one (experts), each written to its place in one buffer, so that no second copy
+    /// is ever held. None when some of them need more than that.
+    fn stacked(&self, parts: &[WeightExpr], dtype: Option<Dtype>) -> Result<Option<Array>> {
+        let mut raws = Vec::with_capacity(parts.len());
+        for part in parts {
+            match part {
+                WeightExpr::Raw(name) => match self.by_name.get(name) {
+                    Some(Piece::Plain(raw)) => raws.push((raw, own_dtype(raw, name)?)),
+                    _ => return Ok(None),
+                },
+                _ => return Ok(None),
+            }
+        }
+        let Some((first, own)) = raws.first().copied() else { return Ok(None) };
+        let wanted = dtype.filter(|_| own.is_float()).unwrap_or(own);
+        let alike = raws.iter().all(|(raw, o)| *o == own && raw.shape() == first.shape());
+        if !alike || !(wanted == own || (wanted == Dtype::Float32 && own.size() == 2)) {
+            return Ok(None);
+        }
+        let shape: Vec<usize> = std::iter::once(raws.len()).chain(first.shape().iter().copied()).collect();
+        let array = Array::filled(&shape, wanted, |out| {
+            let each = out.len() / raws.len();
+            for ((raw, _), out) in raws.iter().zip(out.chunks_exact_mut(each.max(1))) {
+                write_plain(raw.bytes(), own, wanted, out);
+                raw.release_pages();
+            }
+        })?;
+        Ok(Some(array))
     }
 
     /// How a packed weight is packed: the config's word for this path, its general word, and what the shapes say.
@@ -206,16 +241,24 @@ impl Pieces {
         }
         let table = config.get("quantization").or_else(|| config.get("quantization_config")).unwrap_or(&Value::Null);
         let own = table.get(&w.path).filter(|v| v.is_object());
-        let word = |key: &str| own.and_then(|o| o.get(key)).or_else(|| table.get(key));
+        // A module's own entry says everything: it does not inherit the general mode.
+        let word = |key: &str| match own {
+            Some(own) => own.get(key).or_else(|| table.get(key).filter(|_| key != "mode")),
+            None => table.get(key),
+        };
         let number = |key: &str| word(key).and_then(Value::as_u64).map(|n| n as usize);
-        let (Some(bits), Some(group_size)) = (number("bits"), number("group_size")) else {
-            bail!(
+        let method = table.get("quant_method").and_then(Value::as_str);
+        let (bits, group_size, mode) = match (number("bits"), number("group_size"), method) {
+            (Some(bits), Some(group), _) => (bits, group, word("mode").and_then(Value::as_str).unwrap_or("affine")),
+            (_, _, Some("mxfp4")) => (4, 32, "mxfp4"),
+            (_, _, Some("mxfp8")) => (8, 32, "mxfp8"),
+            _ => bail!(
                 Config,
                 "{} has scales, so its weight is packed, but config.json does not say how: add \"quantization\": {{\"group_size\": …, \"bits\": …}}",
                 w.path
-            );
+            ),
         };
-        let mode = word("mode").and_then(Value::as_str).unwrap_or("affine").to_owned();
+        let mode = mode.to_owned();
         let shape = |id: u32| shapes.get(&program.tensors[id as usize]).cloned().unwrap_or_default();
         let (packed, scales) = (shape(w.weight), w.scales.map(shape).unwrap_or_default());
         let agree = match (packed.last(), scales.last()) {
@@ -306,8 +349,8 @@ impl Piece {
     }
 }
 
-fn read_plain(raw: &RawTensor, name: &str, dtype: Option<Dtype>) -> Result<Array> {
-    let own = match raw.dtype() {
+fn own_dtype(raw: &RawTensor, name: &str) -> Result<Dtype> {
+    Ok(match raw.dtype() {
         RawDtype::Bool => Dtype::Bool,
         RawDtype::U8 | RawDtype::F8_E4M3 | RawDtype::F8_E5M2 | RawDtype::F8_E8M0 => Dtype::Uint8,
         RawDtype::U16 => Dtype::Uint16,
@@ -321,21 +364,35 @@ fn read_plain(raw: &RawTensor, name: &str, dtype: Option<Dtype>) -> Result<Array
         RawDtype::BF16 => Dtype::Bfloat16,
         RawDtype::F32 => Dtype::Float32,
         other => bail!(Unsupported, "tensor '{name}' has dtype {other}, which the backend cannot hold"),
+    })
+}
+
+/// Writes a tensor's bytes, floats in `wanted`; false when that needs the backend.
+fn write_plain(bytes: &[u8], own: Dtype, wanted: Dtype, out: &mut [u8]) -> bool {
+    if wanted == own {
+        out.copy_from_slice(bytes);
+        return true;
+    }
+    if wanted != Dtype::Float32 || own.size() != 2 {
+        return false;
+    }
+    let widen: fn(u16) -> f32 = match own {
+        Dtype::Bfloat16 => |bits| half::bf16::from_bits(bits).to_f32(),
+        _ => |bits| half::f16::from_bits(bits).to_f32(),
     };
+    for (to, from) in out.chunks_exact_mut(4).zip(bytes.chunks_exact(2)) {
+        to.copy_from_slice(&widen(u16::from_le_bytes([from[0], from[1]])).to_le_bytes());
+    }
+    true
+}
+
+fn read_plain(raw: &RawTensor, name: &str, dtype: Option<Dtype>) -> Result<Array> {
+    let own = own_dtype(raw, name)?;
     let wanted = dtype.filter(|_| own.is_float()).unwrap_or(own);
     let bytes = raw.bytes();
-    if wanted == own {
-        return Array::filled(raw.shape(), own, |out| out.copy_from_slice(bytes));
-    }
-    if wanted == Dtype::Float32 && own.size() == 2 {
-        let widen: fn(u16) -> f32 = match own {
-            Dtype::Bfloat16 => |bits| half::bf16::from_bits(bits).to_f32(),
-            _ => |bits| half::f16::from_bits(bits).to_f32(),
-        };
+    if wanted == own || (wanted == Dtype::Float32 && own.size() == 2) {
         return Array::filled(raw.shape(), wanted, |out| {
-            for (to, from) in out.chunks_exact_mut(4).zip(bytes.chunks_exact(2)) {
-                to.copy_from_slice(&widen(u16::from_le_bytes([from[0], from[1]])).to_le_bytes());
-            }
+            write_plain(bytes, own, wanted, out);
         });
     }
     let array = Array::from_bytes(bytes, raw.shape(), own)?;

@@ -38,8 +38,21 @@ pub struct Info {
     pub verified_sites: usize,
     /// Short names that rest on the description's word, layers folded (`layers.*.attn.q`).
     pub unverified: Vec<String>,
+    /// Modules of experts.
+    pub experts: Vec<ExpertsInfo>,
     /// The module tree, in order.
     pub modules: Vec<ModuleInfo>,
+}
+
+/// A module of experts, each of which has values of its own: `layers.3.mlp.experts.7.output`.
+#[derive(Clone, Debug, Serialize)]
+pub struct ExpertsInfo {
+    /// The name on every architecture, then the full path.
+    pub names: Vec<String>,
+    /// How many experts it has.
+    pub count: usize,
+    /// Values that each of them has.
+    pub values: Vec<String>,
 }
 
 /// A module of the tree.
@@ -91,6 +104,7 @@ impl Model {
             sites: inner.program.hooks.len(),
             verified_sites: self.capabilities().iter().filter(|c| c.verified.is_some()).count(),
             unverified: self.unverified(),
+            experts: self.sites().experts(),
             modules: modules.collect(),
         }
     }

@@ -2,6 +2,7 @@
 
 mod capability;
 mod checkpoint;
+mod experts;
 mod expression;
 mod info;
 mod load;
@@ -17,7 +18,8 @@ use std::sync::{Arc, OnceLock};
 use serde_json::Value;
 
 pub use capability::Capability;
-pub use info::{Info, ModuleInfo};
+pub(crate) use experts::{ExpertSite, Target};
+pub use info::{ExpertsInfo, Info, ModuleInfo};
 pub use load::{LoadOptions, LoadProgress, OnProgress};
 pub use parameters::Parameters;
 pub use prompts::Prompts;

@@ -31,10 +31,11 @@ enum ByLength {
         max: f64,
         factor: f64,
     },
-    /// Other frequencies beyond `max` positions (LongRoPE).
+    /// Other frequencies, and perhaps another scale, beyond `max` positions (LongRoPE).
     Long {
         max: usize,
         freqs: Array,
+        input_scale: f64,
     },
 }
 
@@ -70,11 +71,17 @@ impl Rotation {
                 rotation.set_freqs(&freqs)?;
             }
             "longrope" | "su" => {
-                rotation.input_scale = longrope_scale(spec.max_pos, s)?;
+                // Phi-3.5-MoE says both scales itself.
+                rotation.input_scale = match s.get("short_mscale").and_then(Value::as_f64) {
+                    Some(scale) => scale,
+                    None => longrope_scale(spec.max_pos, s)?,
+                };
+                let input_scale = number_or(s, "long_mscale", rotation.input_scale)?;
                 rotation.set_freqs(&times(&powers(dims, base), &numbers(s, "short_factor", dims / 2)?))?;
                 let long = times(&powers(dims, base), &numbers(s, "long_factor", dims / 2)?);
                 let max = number(s, "original_max_position_embeddings")? as usize;
-                rotation.by_length = ByLength::Long { max, freqs: Array::from_slice(&long, &[long.len()])? };
+                let freqs = Array::from_slice(&long, &[long.len()])?;
+                rotation.by_length = ByLength::Long { max, freqs, input_scale };
             }
             // The base stretched once for all (NTK-aware scaling).
             "alpha" => {
@@ -101,8 +108,6 @@ impl Rotation {
     /// Turns `x` `[rows, .., positions, features]`, each row's first position being in `starts`. Where the rotation
     /// depends on the length, each row is turned by its own, as it would be alone.
     pub fn apply(&self, x: &Array, starts: &[usize], lengths: &[usize]) -> Result<Array> {
-        let scaled = if self.input_scale == 1.0 { None } else { Some(self.scale_turned(x)?) };
-        let x = scaled.as_ref().unwrap_or(x);
         let same = |list: &[usize]| list.windows(2).all(|w| w[0] == w[1]);
         let by_length = !matches!(self.by_length, ByLength::Nothing);
         if (same(starts) && (same(lengths) || !by_length)) || x.dim(0) != starts.len() {
@@ -115,7 +120,7 @@ impl Rotation {
     }
 
     fn turn(&self, x: &Array, offset: usize, length: usize) -> Result<Array> {
-        let (mut base, mut freqs) = (self.base, self.freqs.as_ref());
+        let (mut base, mut freqs, mut scale) = (self.base, self.freqs.as_ref(), self.input_scale);
         match &self.by_length {
             ByLength::Nothing => {}
             ByLength::Dynamic { max, factor } => {
@@ -123,14 +128,18 @@ impl Rotation {
                 let power = self.dims as f64 / (self.dims as f64 - 2.0);
                 base = base.map(|b| b * growth.powf(power));
             }
-            ByLength::Long { max, freqs: long } if length > *max => freqs = Some(long),
+            ByLength::Long { max, freqs: long, input_scale } if length > *max => {
+                (freqs, scale) = (Some(long), *input_scale);
+            }
             ByLength::Long { .. } => {}
         }
+        let scaled = if scale == 1.0 { None } else { Some(self.scale_turned(x, scale)?) };
+        let x = scaled.as_ref().unwrap_or(x);
         tensor::rope(x, self.dims, self.interleaved, base, self.position_scale, offset as i32, freqs)
     }
 
-    fn scale_turned(&self, x: &Array) -> Result<Array> {
-        let scale = tensor::weak(self.input_scale, x)?;
+    fn scale_turned(&self, x: &Array, scale: f64) -> Result<Array> {
+        let scale = tensor::weak(scale, x)?;
         if self.dims == x.dim(-1) {
             return tensor::mul(x, &scale);
         }

@@ -5,7 +5,7 @@ mod parts;
 use rustc_hash::FxHashMap;
 
 use self::parts::Parts;
-
+use super::experts::{Group, Routing};
 use crate::core::arch::tape::Program;
 use crate::error::{Result, bail, err, nearest};
 
@@ -16,6 +16,8 @@ pub type SiteId = usize;
 const IN_ATTENTION: [&str; 7] = ["q", "k", "v", "scores", "pattern", "z", "result"];
 /// Values inside an MLP that have a short name.
 const IN_MLP: [&str; 4] = ["gate", "up", "pre", "act"];
+/// Values of a mixture of experts that have a short name.
+const IN_EXPERTS: [&str; 3] = ["router", "experts.chosen", "experts.weights"];
 
 /// The short names that models have in common, for a number of layers; which of them a model has is for it to say.
 pub(super) fn standard_names(n_layers: usize) -> Vec<String> {
@@ -44,6 +46,8 @@ pub struct Sites {
     /// What the checkpoint calls the modules that `attn`, `mlp` and `mixer` mean.
     renamed: Vec<(&'static str, String)>,
     n_layers: usize,
+    /// Modules of experts, as in [`Program::experts`].
+    pub(super) experts: Vec<Group>,
 }
 
 impl Sites {
@@ -73,6 +77,7 @@ impl Sites {
                 .filter(|(_, own)| own != ".")
                 .collect(),
             n_layers: program.n_layers,
+            experts: Vec::new(),
         };
         for site in 0..sites.paths.len() {
             sites.know(&sites.paths[site].clone(), site);
@@ -180,7 +185,43 @@ impl Sites {
             }
             self.standard(&format!("{short}.attn.probs"), &format!("{short}.attn.pattern"));
         }
+        self.mixtures(program, &layers);
         self.inside_layers(&layers, &parts);
+    }
+
+    /// Names inside mixtures of experts.
+    fn mixtures(&mut self, program: &Program, layers: &str) {
+        let mlp = program.roles.get("mlp").map(String::as_str);
+        for experts in &program.experts {
+            let place = experts.path.strip_prefix(layers).and_then(|rest| rest.split_once('.'));
+            let in_mlp = place.filter(|(_, inside)| mlp.is_some_and(|m| inside.starts_with(&format!("{m}."))));
+            let short = in_mlp.map(|(number, _)| format!("layers.{number}.mlp"));
+            self.experts.push(Group::new(experts, short.as_ref().map(|s| format!("{s}.experts")), program));
+            let Some(short) = short else { continue };
+            let routing = Routing::of(experts, program);
+            for (name, site) in IN_EXPERTS.into_iter().zip([routing.router, routing.chosen, routing.weights]) {
+                let own = program.roles.get(&format!("mlp.{name}"));
+                let given = own.and_then(|own| {
+                    let layer = short.strip_suffix(".mlp")?.strip_prefix("layers.")?;
+                    self.exact.get(&format!("{layers}{layer}.{}.{own}", mlp?)).copied()
+                });
+                if let Some(site) = given.or(site) {
+                    let short = format!("{short}.{name}");
+                    self.standard.entry(site).or_insert_with(|| short.clone());
+                    self.know(&short, site);
+                }
+            }
+            for site in 0..self.paths.len() {
+                if let Some(tail) = self.paths[site].strip_prefix(&experts.path).filter(|t| t.starts_with('.')) {
+                    let name = format!("{short}.experts{tail}");
+                    self.standard.entry(site).or_insert_with(|| name.clone());
+                    self.know(&name, site);
+                }
+            }
+            if let Some(site) = self.exact.get(&format!("{}.output", experts.path)).copied() {
+                self.know(&format!("{short}.experts"), site);
+            }
+        }
     }
 
     /// Every other value of a layer, under the layer's and the module's short name: `layers.3.attn.q_proj.output`.
@@ -228,6 +269,11 @@ impl Sites {
         self.standard.get(&site).cloned()
     }
 
+    /// A name that stands in the table as it is.
+    pub(super) fn known(&self, name: &str) -> Option<SiteId> {
+        self.exact.get(name).copied()
+    }
+
     /// The site that a name means.
     pub fn resolve(&self, name: &str) -> Result<SiteId> {
         match self.exact.get(name) {
@@ -269,11 +315,16 @@ impl Sites {
 
     /// A name that is not in the table as it stands: counted from the end, under `model.`, or short up to the layer.
     fn find(&self, name: &str) -> Option<SiteId> {
+        // In a mixture of experts `gate` is often the router's module: not the neuron values that the short name means.
+        let short = name.strip_prefix("layers.").and_then(|rest| rest.split_once('.')).map(|(_, inside)| inside);
+        if short.and_then(|inside| inside.strip_prefix("mlp.")).is_some_and(|v| IN_MLP.contains(&v)) {
+            return self.exact.get(&self.counted_from_front(name)).copied();
+        }
         self.spellings(name).iter().find_map(|n| self.exact.get(n).copied())
     }
 
     /// The ways to spell a name or pattern that the table may know.
-    fn spellings(&self, name: &str) -> Vec<String> {
+    pub(super) fn spellings(&self, name: &str) -> Vec<String> {
         let mut out = Vec::new();
         let mut add = |name: String| {
             if !out.contains(&name) {
@@ -320,6 +371,16 @@ impl Sites {
     }
 
     fn unknown(&self, name: &str) -> crate::error::Error {
+        match self.expert(name) {
+            Some(Err(e)) => return e,
+            Some(Ok(_)) => {
+                return err!(
+                    UnknownSite,
+                    "'{name}' is part of a value: which part depends on the routing, so only a trace knows"
+                );
+            }
+            None => {}
+        }
         let bare = name.strip_prefix("model.model.").or(name.strip_prefix("model.")).unwrap_or(name);
         let rest = bare.strip_prefix("layers.").or_else(|| name.strip_prefix(self.layers.as_deref()?));
         if let Some(rest) = rest {
@@ -353,6 +414,7 @@ impl Sites {
             }
             ("attn", "") | ("mlp", "") => format!("this layer has no {module}: its description gives no such role here"),
             ("attn", v) if IN_ATTENTION.contains(&v) => format!("this layer's attention has no value '{v}'"),
+            ("mlp", v) if IN_EXPERTS.contains(&v) => format!("this layer's mlp is no mixture of experts, so it has no '{v}'"),
             ("mlp", v) if IN_MLP.contains(&v) => {
                 let there: Vec<&str> = IN_MLP
                     .into_iter()
@@ -371,7 +433,7 @@ impl Sites {
 }
 
 /// Whether `name` has the parts of `pattern`, `*` standing for any characters of one part.
-fn matches(pattern: &str, name: &str) -> bool {
+pub(super) fn matches(pattern: &str, name: &str) -> bool {
     let (mut parts, mut names) = (pattern.split('.'), name.split('.'));
     loop {
         match (parts.next(), names.next()) {

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use super::experts::rows_of;
 use crate::core::intervention::{Intervention, Scene};
-use crate::core::model::{Inner, SiteId};
+use crate::core::model::{ExpertSite, Inner, SiteId, Target};
 use crate::core::tensor::{self, Array};
 use crate::core::trace::Batch;
 use crate::error::{Result, bail};
@@ -21,26 +22,55 @@ pub(crate) enum Change {
 #[derive(Clone)]
 pub(crate) struct Edit {
     pub site: SiteId,
+    /// Only what this expert made of the site's value.
+    pub expert: Option<ExpertSite>,
     pub change: Change,
     pub base: Option<Array>,
     pub after: Option<Array>,
 }
 
 impl Edit {
-    pub fn new(site: SiteId, change: Change) -> Self {
-        Self { site, change, base: None, after: None }
+    pub fn new(target: Target, change: Change) -> Self {
+        let (site, expert) = match target {
+            Target::Site(site) => (site, None),
+            Target::Expert(x) => (x.base, Some(x)),
+        };
+        Self { site, expert, change, base: None, after: None }
     }
 
-    /// The new value of the site, kept so that a replay does not ask a callback twice.
-    pub fn apply(&mut self, old: &Array, model: &Inner, batch: &Batch) -> Result<Array> {
-        let slot = model.slot(self.site);
-        let new = match &self.change {
-            Change::Value(value) => fit(value, old).map_err(|e| e.context(format!("'{}'", model.slot_name(slot))))?,
-            Change::Intervention(intervention) => {
-                let name = model.slot_name(slot);
+    /// What people call the place of the write.
+    pub fn name(&self, model: &Inner) -> String {
+        match self.expert {
+            Some(x) => model.sites.expert_name(x),
+            None => model.slot_name(model.slot(self.site)),
+        }
+    }
+
+    /// The new value of the site, kept so that a replay does not ask a callback twice. `chosen` are the experts of the
+    /// site's module, where only one of them is meant.
+    pub fn apply(&mut self, old: &Array, model: &Inner, batch: &Batch, chosen: Option<&Array>) -> Result<Array> {
+        let name = self.name(model);
+        let new = match (&self.change, self.expert.zip(chosen)) {
+            (Change::Value(value), None) => fit(value, old).map_err(|e| e.context(format!("'{name}'")))?,
+            (Change::Value(value), Some((x, chosen))) => {
+                let rows = rows_of(chosen, x, model, batch)?;
+                rows.put(old, value).map_err(|e| e.context(format!("'{name}'")))?
+            }
+            (Change::Intervention(intervention), of_expert) => {
                 let scene =
                     Scene { site: &name, site_number: self.site as u64, layout: model.layout(self.site), batch };
-                intervention.apply(old, &scene)?
+                let new = intervention.apply(old, &scene)?;
+                match of_expert {
+                    None => new,
+                    Some((x, chosen)) => {
+                        let number = tensor::cast(&Array::from_slice(&[x.expert as u32], &[])?, chosen.dtype())?;
+                        let mut mask = tensor::equal(chosen, &number)?;
+                        while mask.ndim() < old.ndim() {
+                            mask = tensor::expand_dims(&mask, -1)?;
+                        }
+                        tensor::select(&mask, &new, old)?
+                    }
+                }
             }
         };
         self.base = Some(old.clone());
@@ -56,7 +86,11 @@ impl Edit {
 
     /// Whether it speaks of single rows of the batch.
     pub fn names_rows(&self) -> bool {
-        matches!(&self.change, Change::Intervention(i) if i.names_rows())
+        match &self.change {
+            Change::Intervention(i) => i.names_rows(),
+            // The rows of an expert are those of this batch's routing.
+            Change::Value(_) => self.expert.is_some(),
+        }
     }
 
     /// Replaces every array it holds.

@@ -1,9 +1,11 @@
 //! Mixtures of experts, and the other operations that choose.
 
 use super::attention::causal_mask;
+use super::batch::Batch;
+use super::edit::fit;
 use super::kernels::{Made, Surroundings};
 use crate::core::arch::tape::{Choice, Weights};
-use crate::core::model::Parameters;
+use crate::core::model::{ExpertSite, Inner, Parameters};
 use crate::core::tensor::{self as t, Array};
 use crate::error::{Result, bail};
 
@@ -151,11 +153,79 @@ fn block_sparse(
     let (q, k) = super::attention::positions(queries, keys, around.batch)?;
     let number = |n: usize| Array::from_slice(&[n as i32], &[]);
     let (q, k) = (t::floor_div(&q, &number(block)?)?, t::floor_div(&k, &number(block)?)?);
-    let offsets: Vec<i32> = (1..=heads as i32).collect();
+    // Heads look at different blocks, as evenly spread as their number allows.
+    let step = (stride / heads.max(1)).max(1);
+    let offsets: Vec<i32> = (0..heads).map(|h| (h * step + 1) as i32).collect();
     let offsets = Array::from_slice(&offsets, &[heads, 1, 1])?;
     let strided = t::equal(&t::remainder(&t::add(&k, &offsets)?, &number(stride)?)?, &number(0)?)?;
     let near = t::less(&t::sub(&q, &k)?, &number(local)?)?;
     t::and(&t::greater_equal(&q, &k)?, &t::or(&near, &strided)?)
+}
+
+/// Where an expert's results stand among all results of its module, batch by position by choice.
+pub(super) struct Rows(Vec<u32>);
+
+/// Where expert `x` worked. Needs the choice itself, so it is computed. Padding does not count.
+pub(super) fn rows_of(chosen: &Array, x: ExpertSite, model: &Inner, batch: &Batch) -> Result<Rows> {
+    let (width, k) = (chosen.dim(1), chosen.dim(2));
+    let all = chosen.to_vec::<u32>()?;
+    let real = |at: usize| (at / k) % width < batch.lengths().get(at / k / width).copied().unwrap_or(width);
+    let own = |at: &usize| all[*at] as usize == x.expert && real(*at);
+    let rows: Vec<u32> = (0..all.len()).filter(own).map(|at| at as u32).collect();
+    if rows.is_empty() {
+        let mut taken: Vec<u32> = (0..all.len()).filter(|at| real(*at)).map(|at| all[at]).collect();
+        taken.sort_unstable();
+        taken.dedup();
+        let shown: Vec<String> = taken.iter().take(16).map(u32::to_string).collect();
+        let more = if taken.len() > 16 { ", …" } else { "" };
+        let name = model.sites.expert_name(x);
+        let chosen = model.slot_name(model.program.experts[x.group].chosen);
+        bail!(
+            NotExecuted,
+            "'{name}' was not computed: no token of this run was routed to expert {}. Chosen were {}{more}; read \
+             '{chosen}' to see who went where, or write it to send tokens there",
+            x.expert,
+            shown.join(", ")
+        );
+    }
+    Ok(Rows(rows))
+}
+
+impl Rows {
+    fn flat(value: &Array) -> Result<Array> {
+        t::reshape(value, &[-1, value.dim(-1) as i32])
+    }
+
+    /// The expert's part of a value: `[rows, feature]`.
+    pub fn take(&self, value: &Array) -> Result<Array> {
+        t::take(&Self::flat(value)?, &Array::from_slice(&self.0, &[self.0.len()])?, 0)
+    }
+
+    /// The value with another part in the expert's place.
+    pub fn put(&self, old: &Array, part: &Array) -> Result<Array> {
+        let flat = Self::flat(old)?;
+        let part = fit(part, &self.take(old)?)?;
+        let (mut from, mut mine) = (vec![0u32; flat.dim(0)], vec![false; flat.dim(0)]);
+        for (n, at) in self.0.iter().enumerate() {
+            (from[*at as usize], mine[*at as usize]) = (n as u32, true);
+        }
+        let spread = t::take(&part, &Array::from_slice(&from, &[from.len()])?, 0)?;
+        let new = t::select(&Array::from_slice(&mine, &[mine.len(), 1])?, &spread, &flat)?;
+        t::reshape(&new, old.shape())
+    }
+}
+
+/// Refuses a written choice of something that is not there: MLX does not check indices.
+pub(super) fn check_choice(value: &Array, count: usize, site: &str) -> Result<()> {
+    let all = value.to_vec::<i64>()?;
+    match all.iter().find(|v| **v < 0 || **v >= count as i64) {
+        None => Ok(()),
+        Some(wrong) => bail!(
+            InvalidArgument,
+            "'{site}' cannot be {wrong}: it chooses among {count}, 0 to {}",
+            count.saturating_sub(1)
+        ),
+    }
 }
 
 #[cfg(test)]

@@ -34,7 +34,7 @@ use run::Run;
 
 use crate::core::arch::tape::Index;
 use crate::core::intervention::Intervention;
-use crate::core::model::{Inner, Model, SiteId};
+use crate::core::model::{Inner, Model, SiteId, Target};
 use crate::core::tensor::{self, Array, BeforeEval, Gated, on_eval};
 use crate::error::{Result, bail};
 
@@ -78,14 +78,14 @@ impl Trace {
         let trace = Self::wrap(model.inner().clone(), options.strict, run);
         let mut edits = Vec::new();
         for (pattern, intervention) in &options.interventions {
-            for site in model.sites().resolve_many(pattern)? {
-                edits.push((site, Arc::new(intervention.clone())));
+            for target in model.sites().targets(pattern)? {
+                edits.push((target, Arc::new(intervention.clone())));
             }
         }
         // In execution order (a stable sort keeps the given order at one site), so that nothing is built twice.
-        edits.sort_by_key(|(site, _)| model.inner().uses.place(model.inner().slot(*site)));
-        for (site, intervention) in edits {
-            trace.edit(site, Change::Intervention(intervention))?;
+        edits.sort_by_key(|(target, _)| model.inner().uses.place(model.inner().slot(target.site())));
+        for (target, intervention) in edits {
+            trace.edit(target, Change::Intervention(intervention))?;
         }
         Ok(trace)
     }
@@ -112,8 +112,14 @@ impl Trace {
     }
 
     /// The value of a site, lazily: its graph is built as far as need be, nothing is computed.
+    ///
+    /// A single expert's value (`layers.3.mlp.experts.7.output`) has a row for each token that was routed to it, so the
+    /// routing itself is computed.
     pub fn get(&self, site: &str) -> Result<Array> {
-        self.read(self.0.model.sites.resolve(site)?)
+        match self.0.model.sites.target(site)? {
+            Target::Site(site) => self.read(site),
+            Target::Expert(x) => self.with(|run| run.read_expert(x)),
+        }
     }
 
     /// The value of a site by number.
@@ -128,37 +134,40 @@ impl Trace {
 
     /// Puts a value in a site's place; everything after sees it. It keeps the site's dtype and must broadcast to its shape.
     pub fn set(&self, site: &str, value: &Array) -> Result<()> {
-        self.write(self.0.model.sites.resolve(site)?, value)
+        self.edit(self.0.model.sites.target(site)?, Change::Value(value.clone()))
     }
 
     /// [`Trace::set`] by site number.
     pub fn write(&self, site: SiteId, value: &Array) -> Result<()> {
-        self.edit(site, Change::Value(value.clone()))
+        self.edit(Target::Site(site), Change::Value(value.clone()))
     }
 
     /// Puts a value in part of a site's place: numpy's basic subscripts.
     pub fn set_at(&self, site: &str, at: &[Index], value: &Array) -> Result<()> {
-        let site = self.0.model.sites.resolve(site)?;
-        let old = self.with(|run| {
-            let slot = run.model.slot(site);
-            run.value(slot)
+        let target = self.0.model.sites.target(site)?;
+        let old = self.with(|run| match target {
+            Target::Site(site) => {
+                let slot = run.model.slot(site);
+                run.value(slot)
+            }
+            Target::Expert(x) => run.expert_value(x),
         })?;
-        self.write(site, &update(&old, at, value)?)
+        self.edit(target, Change::Value(update(&old, at, value)?))
     }
 
     /// Applies an intervention to every site that a name or pattern means.
     pub fn intervene(&self, pattern: &str, intervention: Intervention) -> Result<()> {
         let intervention = Arc::new(intervention);
-        for site in self.0.model.sites.resolve_many(pattern)? {
-            self.edit(site, Change::Intervention(intervention.clone()))?;
+        for target in self.0.model.sites.targets(pattern)? {
+            self.edit(target, Change::Intervention(intervention.clone()))?;
         }
         Ok(())
     }
 
-    fn edit(&self, site: SiteId, change: Change) -> Result<()> {
+    fn edit(&self, target: Target, change: Change) -> Result<()> {
         self.with(|run| {
-            let slot = run.model.slot(site);
-            run.write(Edit::new(site, change))?;
+            let slot = run.model.slot(target.site());
+            run.write(Edit::new(target, change))?;
             // Built at once, so that what does not fit is an error here and not at some later read.
             run.value(slot).map(drop).inspect_err(|_| run.unwrite(slot))
         })

@@ -38,7 +38,7 @@ fn one(edit: &Edit, reached: bool, batch: &Batch, model: &Inner) -> Result<Recei
         Change::Intervention(i) => i.to_string(),
     };
     let mut receipt = Receipt {
-        site: model.slot_name(model.slot(edit.site)),
+        site: edit.name(model),
         change,
         step: 0,
         rows: Vec::new(),

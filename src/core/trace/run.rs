@@ -12,9 +12,10 @@ use super::attention::Masks;
 use super::batch::Batch;
 use super::cache::{Cache, State};
 use super::edit::Edit;
+use super::experts::{check_choice, rows_of};
 use super::kernels::{Surroundings, execute};
 use crate::core::arch::tape::{Op, Producer, Slot};
-use crate::core::model::{Inner, SiteId};
+use crate::core::model::{ExpertSite, Inner, SiteId};
 use crate::core::tensor::{self, Array};
 use crate::error::{Result, bail, err};
 
@@ -268,10 +269,44 @@ impl Run {
         };
         let mut value = own;
         for i in self.edits_at.get(&slot).cloned().unwrap_or_default() {
-            value = self.edits[i].apply(&value, &self.model, &self.batch)?;
+            value = self.applied(i, &value)?;
         }
         self.memo[slot as usize] = Some(value);
         Ok(())
+    }
+
+    /// What an edit makes of a value.
+    fn applied(&mut self, number: usize, old: &Array) -> Result<Array> {
+        let (model, batch) = (self.model.clone(), self.batch.clone());
+        let chosen = match self.edits[number].expert {
+            Some(x) => Some(self.value(model.program.experts[x.group].chosen)?),
+            None => None,
+        };
+        let edit = &mut self.edits[number];
+        let new = edit.apply(old, &model, &batch, chosen.as_ref())?;
+        if let Some(count) = model.program.bounds.get(&model.slot(edit.site)) {
+            check_choice(&new, *count, &edit.name(&model)).inspect_err(|_| edit.forget())?;
+        }
+        Ok(new)
+    }
+
+    /// What one expert made of a value: `[rows, feature]`, batch by position by choice. Only the routing is computed.
+    pub fn read_expert(&mut self, x: ExpertSite) -> Result<Array> {
+        let rows = self.expert_rows(x)?;
+        rows.take(&self.read(x.base)?)
+    }
+
+    /// The same, without handing it out.
+    pub fn expert_value(&mut self, x: ExpertSite) -> Result<Array> {
+        let rows = self.expert_rows(x)?;
+        let slot = self.model.slot(x.base);
+        rows.take(&self.value(slot)?)
+    }
+
+    fn expert_rows(&mut self, x: ExpertSite) -> Result<super::experts::Rows> {
+        let (model, batch) = (self.model.clone(), self.batch.clone());
+        let chosen = self.value(model.program.experts[x.group].chosen)?;
+        rows_of(&chosen, x, &model, &batch)
     }
 
     /// A value for the user, who from now on holds it.
@@ -328,8 +363,7 @@ impl Run {
         self.edits_at.entry(slot).or_default().push(number);
         if let Some(before) = before {
             // What was there, earlier edits applied: only the new one is left to do.
-            let value = self.edits[number].apply(&before, &self.model, &self.batch);
-            match value {
+            match self.applied(number, &before) {
                 Ok(v) => self.memo[slot as usize] = Some(v),
                 Err(e) => {
                     self.unwrite(slot);

@@ -59,7 +59,7 @@ const MISTAKES: &[(&str, &str)] = &[
     ("arch mine\nweights:\n  drop x if (", "mine line 3, column 13: '(' is never closed"),
     (
         "arch mine\nroles:\n  atn = self_attn",
-        "mine line 3, column 3: expected a role (embed, pos_embed, layer, attn, mlp, resid_mid, norm, head, attn_add, mlp_add, mixer_add, attn.input, attn.output, attn.q, attn.k, attn.v, attn.z, attn.scores, attn.pattern, attn.result, mlp.input, mlp.output, mlp.gate, mlp.up, mlp.pre, mlp.act, mixer), found 'atn'; did you mean 'attn'?",
+        "mine line 3, column 3: expected a role (embed, pos_embed, layer, attn, mlp, resid_mid, norm, head, attn_add, mlp_add, mixer_add, attn.input, attn.output, attn.q, attn.k, attn.v, attn.z, attn.scores, attn.pattern, attn.result, mlp.input, mlp.output, mlp.gate, mlp.up, mlp.pre, mlp.act, mlp.router, mlp.experts.chosen, mlp.experts.weights, mixer), found 'atn'; did you mean 'attn'?",
     ),
     ("arch mine\nroles:\n  attn", "mine line 3, column 3: expected ROLE = path, found 'attn'"),
     (
