@@ -31,6 +31,8 @@ class SiteInfo(NamedTuple):
     name: str
     #: The short name that is the same on every architecture, where it has one.
     standard: str | None
+    #: What each axis means: "row", "position", "head", "feature", "key"; () where axes have no meaning of their own.
+    axes: tuple[str, ...]
     #: Made only when somebody asks.
     on_touch: bool
     #: What the compiled description proves of the name; None when it rests on the description's word.
@@ -217,7 +219,8 @@ class InterpretableModel(Accessors, Tokens, Names, Handle):
     def sites(self, pattern: str | None = None) -> list[SiteInfo]:
         """The sites that a name or pattern such as "layers.*.mlp" means, in execution order; all without one."""
         told = None if pattern is None else c_text(pattern, "pattern")
-        return [SiteInfo(**site) for site in json.loads(self._text(lib.mlxterp_model_sites_json, told))]
+        listed = json.loads(self._text(lib.mlxterp_model_sites_json, told))
+        return [SiteInfo(s["name"], s["standard"], tuple(s["axes"]), s["on_touch"]) for s in listed]
 
     # Running it.
 
