@@ -95,16 +95,30 @@ extension Tensor {
         return try withUnsafeBytes { try body($0.bindMemory(to: T.self)) }
     }
 
+    /// A copy of the bytes in row-major order.
+    public func data() throws -> Data {
+        try contiguous().withUnsafeBytes { Data($0) }
+    }
+
     /// The bytes as `Data` over the very buffer, which lives as long as the `Data`. No copy where ``isContiguous``.
     ///
-    /// Tensors never change: treat the `Data` as read-only, and copy it before changing it.
-    public func data() throws -> Data {
+    /// To be read, not changed: outside of Apple's platforms Foundation changes such a `Data` in place, and with it the
+    /// tensor. Where it will be changed, take ``data()``.
+    public func dataNoCopy() throws -> Data {
         let dense = try contiguous()
         return try dense.withUnsafeBytes { bytes in
             guard let address = bytes.baseAddress, bytes.count > 0 else { return Data() }
+            let memory = UnsafeMutableRawPointer(mutating: address)
+            #if canImport(Darwin)
+            // NSData is immutable: a Data that refers to one copies before a change.
             return Data(
-                bytesNoCopy: UnsafeMutableRawPointer(mutating: address), count: bytes.count,
+                referencing: NSData(
+                    bytesNoCopy: memory, length: bytes.count, deallocator: { _, _ in withExtendedLifetime(dense) {} }))
+            #else
+            return Data(
+                bytesNoCopy: memory, count: bytes.count,
                 deallocator: .custom { _, _ in withExtendedLifetime(dense) {} })
+            #endif
         }
     }
 

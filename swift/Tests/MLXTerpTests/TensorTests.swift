@@ -19,7 +19,7 @@ final class TensorTests: HandleTests {
         var tensor: Tensor? = try tiny().trace(tokens).output
         let address = try tensor!.withUnsafeBytes { $0.baseAddress }
         let values = try tensor!.array(of: Float.self)
-        let data = try tensor!.data()
+        let data = try tensor!.dataNoCopy()
         tensor = nil
         data.withUnsafeBytes { bytes in
             XCTAssertEqual(bytes.baseAddress, address)
@@ -33,7 +33,7 @@ final class TensorTests: HandleTests {
         var data = try tensor.data()
         data[0] = 1
         data.append(7)
-        XCTAssertEqual(try tensor.array(of: Float.self), (0..<1000).map { Float($0) })
+        XCTAssertEqual(try tensor.array(of: Float.self)[..<2], [0, 1])
     }
 
     func testMemoryOfOursIsSharedAndGivenBackOnce() throws {
