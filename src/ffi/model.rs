@@ -193,7 +193,7 @@ pub unsafe extern "C" fn mlxterp_model_describe(
 /// Names of the sites that a name or pattern ("layers.*.mlp") means, as a JSON list of
 /// `{"name": full path, "standard": short name or null, "axes": what each axis means, "on_touch": bool, "verified": what
 /// the compiled description proves of the name, or null, "writable": bool, "differentiable": bool}` in execution order.
-/// Axes are "row", "position", "head", "feature" and "key". NULL pattern: all sites.
+/// Axes are "row", "position", "head", "expert", "feature" and "key". NULL pattern: all sites.
 /// Free with mlxterp_string_free.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mlxterp_model_sites_json(

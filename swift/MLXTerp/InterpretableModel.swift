@@ -84,7 +84,7 @@ public final class InterpretableModel: @unchecked Sendable {
         return try JSONDecoder().decode([PlannedSite].self, from: Data(json.utf8))
     }
 
-    /// The meaning of each axis of a site: "row", "position", "head", "feature", "key"; empty where they have none.
+    /// The meaning of each axis of a site: "row", "position", "head", "expert", "feature", "key"; empty where they have none.
     func axes(of site: String) throws -> [String] {
         if let known = cached.axes(of: site) { return known }
         guard let axes = try sites(site).first?.axes else { return [] }

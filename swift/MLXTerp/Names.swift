@@ -6,13 +6,19 @@ public struct SiteInfo: Decodable, Sendable, Hashable {
     public let name: String
     /// The short name that is the same on every architecture, where it has one.
     public let standard: String?
-    /// What each axis means: "row", "position", "head", "feature", "key"; empty where axes have no meaning of their own.
+    /// What each axis means: "row", "position", "head", "expert", "feature", "key"; empty where axes have no meaning of their own.
     public let axes: [String]
     /// Made only when somebody asks.
     public let onTouch: Bool
+    /// What the compiled description proves of the name; `nil` when it rests on the description's word.
+    public let verified: String?
+    /// Whether it may be changed.
+    public let writable: Bool
+    /// Whether gradients of the output reach it.
+    public let differentiable: Bool
 
     enum CodingKeys: String, CodingKey {
-        case name, standard, axes
+        case name, standard, axes, verified, writable, differentiable
         case onTouch = "on_touch"
     }
 }

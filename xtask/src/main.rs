@@ -13,6 +13,8 @@ mod python;
 mod setup;
 mod shell;
 mod swift;
+mod swift_snippets;
+mod xcframework;
 
 use std::process::ExitCode;
 
@@ -54,6 +56,8 @@ enum Task {
         #[arg(long)]
         library: Option<std::path::PathBuf>,
     },
+    /// On a Mac: make the framework that the Swift package takes through MLXTERP_XCFRAMEWORK.
+    Xcframework,
     /// Find Swift; without one, install one for the tests (Debian's, 3.3 GB, in the user's cache; needs root).
     Swift,
     /// Fetch the model that the demo and the tests use.
@@ -92,6 +96,7 @@ fn run(task: Task) -> Result<()> {
         }
         Task::Test { only, skip } => check::run(&only, &skip),
         Task::Install { prefix, library } => install::run(&prefix, library.as_deref()),
+        Task::Xcframework => xcframework::run().map(|path| println!("{}", path.display())),
         Task::Swift => swift::Toolchain::ready().map(|swift| println!("{swift}")),
         Task::FetchModel => {
             setup::run(None)?;

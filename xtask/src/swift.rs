@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::{install, model, paths, python, shell};
+use crate::{install, model, paths, python, shell, swift_snippets};
 
 /// Debian's release that has Swift. Its libraries are newer than most systems', so it lives in a folder of its own.
 const SUITE: &str = "trixie";
@@ -103,8 +103,8 @@ fn cache() -> Option<PathBuf> {
     Some(cache.join("mlxterp/swift"))
 }
 
-/// The package's tests, the examples' tests, and the tour, which must say what the Python one says. Without Swift the
-/// step is left out, unless it is asked for by name or by `CI`.
+/// The package's tests, the examples' tests, the snippets, and the tour, which must say what the Python one says. Without
+/// Swift the step is left out, unless it is asked for by name or by `CI`.
 pub fn test(asked: bool) -> Result<()> {
     let asked = asked || std::env::var_os("CI").is_some();
     let swift = match Toolchain::find() {
@@ -126,6 +126,14 @@ pub fn test(asked: bool) -> Result<()> {
     shell::run(&mut swift.command(&package, &prefix, &["test", "--scratch-path", &scratch("package")])?)?;
     let scratch = scratch("examples");
     shell::run(&mut swift.command(&examples, &prefix, &["test", "--scratch-path", &scratch])?)?;
+    let snippets = home.join("snippets");
+    for page in swift_snippets::write(&snippets)? {
+        let own = snippets.join("build").display().to_string();
+        let there = snippets.display().to_string();
+        println!("   {page}");
+        let run = ["run", "--quiet", "--package-path", &there, "--scratch-path", &own];
+        shell::output(swift.command(&package, &prefix, &run)?.arg(page))?;
+    }
     let path = model::fetch()?.display().to_string();
     let run = ["run", "--quiet", "--scratch-path", &scratch];
     let mut tour = swift.command(&examples, &prefix, &run)?;

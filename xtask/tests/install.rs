@@ -174,7 +174,8 @@ fn the_headers_and_nothing_of_the_build_are_installed() {
             }
         }
     }
-    for wanted in ["include/mlxterp.h", "include/mlxterp.hpp", "include/mlxterp/trace.hpp", "lib/pkgconfig/mlxterp.pc"] {
+    for wanted in ["include/mlxterp.h", "include/mlxterp.hpp", "include/mlxterp/trace.hpp", "lib/pkgconfig/mlxterp.pc"]
+    {
         assert!(files.iter().any(|f| f == wanted), "{wanted} is missing: {files:?}");
     }
     assert!(!files.iter().any(|f| f.ends_with(".done") || f.ends_with(".c") || f.ends_with(".rs")), "{files:?}");

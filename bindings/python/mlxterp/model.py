@@ -31,7 +31,7 @@ class SiteInfo(NamedTuple):
     name: str
     #: The short name that is the same on every architecture, where it has one.
     standard: str | None
-    #: What each axis means: "row", "position", "head", "feature", "key"; () where axes have no meaning of their own.
+    #: What each axis means: "row", "position", "head", "expert", "feature", "key"; () where axes have no meaning of their own.
     axes: tuple[str, ...]
     #: Made only when somebody asks.
     on_touch: bool
@@ -220,7 +220,7 @@ class InterpretableModel(Accessors, Tokens, Names, Handle):
         """The sites that a name or pattern such as "layers.*.mlp" means, in execution order; all without one."""
         told = None if pattern is None else c_text(pattern, "pattern")
         listed = json.loads(self._text(lib.mlxterp_model_sites_json, told))
-        return [SiteInfo(s["name"], s["standard"], tuple(s["axes"]), s["on_touch"]) for s in listed]
+        return [SiteInfo(**{**site, "axes": tuple(site["axes"])}) for site in listed]
 
     # Running it.
 
