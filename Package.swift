@@ -17,6 +17,7 @@ let package = Package(
     targets: [
         library,
         .target(name: "MLXTerp", dependencies: ["CMLXTerp"], path: "swift/MLXTerp"),
+        .executableTarget(name: "SiteRead", dependencies: ["MLXTerp"], path: "swift/Benchmarks/SiteRead"),
         .testTarget(name: "MLXTerpTests", dependencies: ["MLXTerp"], path: "swift/Tests/MLXTerpTests"),
     ]
 )
