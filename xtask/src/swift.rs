@@ -90,7 +90,8 @@ impl Toolchain {
                 unshare
             }
         };
-        command.env("PKG_CONFIG_PATH", lib.join("pkgconfig"));
+        // Cargo sets it, to its own folders: what is tested is what was installed.
+        command.env_remove("LD_LIBRARY_PATH").env("PKG_CONFIG_PATH", lib.join("pkgconfig"));
         command.args(arguments).args(["-Xlinker", "-rpath", "-Xlinker"]).arg(&lib);
         Ok(command)
     }
