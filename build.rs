@@ -11,9 +11,9 @@ fn main() {
     }
     let major = std::env::var("CARGO_PKG_VERSION_MAJOR").unwrap_or_default();
     println!("cargo::rustc-cdylib-link-arg=-Wl,-soname,libmlxterp.so.{major}");
-    // An installed library looks beside itself; one built here looks where the set-up put MLX.
+    // An installed library looks beside itself and in its own folder; one built here looks where the set-up put MLX.
     let root = PathBuf::from(std::env::var("CARGO_MANIFEST_DIR").unwrap_or_default());
     let lib = root.join("target/mlx/wheel/mlx/lib");
-    println!("cargo::rustc-link-arg=-Wl,-rpath,$ORIGIN");
+    println!("cargo::rustc-link-arg=-Wl,-rpath,$ORIGIN:$ORIGIN/mlxterp/mlx/lib");
     println!("cargo::rustc-link-arg=-Wl,-rpath,{}", lib.display());
 }

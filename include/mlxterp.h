@@ -340,10 +340,13 @@ mlxterp_status mlxterp_model_config_json(const mlxterp_model *model, char **out_
 mlxterp_status mlxterp_model_describe(const mlxterp_model *model, char **out_text);
 
 /// Names of the sites that a name or pattern ("layers.*.mlp") means, as a JSON list of
-/// `{"name": full path, "standard": short name or null, "on_touch": bool, "verified": what the compiled description
-/// proves of the name, or null, "writable": bool, "differentiable": bool}` in execution order. NULL pattern: all sites.
+/// `{"name": full path, "standard": short name or null, "axes": what each axis means, "on_touch": bool, "verified": what
+/// the compiled description proves of the name, or null, "writable": bool, "differentiable": bool}` in execution order.
+/// Axes are "row", "position", "head", "expert", "feature" and "key". NULL pattern: all sites.
 /// Free with mlxterp_string_free.
-mlxterp_status mlxterp_model_sites_json(const mlxterp_model *model, const char *pattern, char **out_text);
+mlxterp_status mlxterp_model_sites_json(const mlxterp_model *model,
+                                        const char *pattern,
+                                        char **out_text);
 
 /// Shape and dtype of every site for a batch, without computing anything, as a JSON list of
 /// `{"name", "standard", "shape", "dtype", "on_touch"}`. Free with mlxterp_string_free.

@@ -1,5 +1,10 @@
-//! What is generated from `src/ffi` is what is committed: the C header and the Python tables. `BLESS=1` writes them.
+//! What is generated from `src/ffi` is what is committed: the C header, the Python tables, and the list of what compiled
+//! programs rely on. `BLESS=1` writes them.
 
+#[path = "support/abi.rs"]
+mod abi;
+#[path = "support/c_build.rs"]
+mod c_build;
 #[path = "support/c_doors.rs"]
 mod c_doors;
 #[path = "support/c_header.rs"]

@@ -18,6 +18,11 @@ impl Fence {
     fn language(&self) -> &str {
         self.info.split([',', ' ']).next().unwrap_or_default()
     }
+
+    /// The file that stands here when the site is built, where the fence is nothing but that.
+    fn included(&self) -> Option<&str> {
+        self.text.trim().strip_prefix("--8<-- \"")?.strip_suffix('"')
+    }
 }
 
 fn root() -> &'static Path {
@@ -48,17 +53,19 @@ fn fences(page: &Path) -> Vec<Fence> {
     let name = page.strip_prefix(root()).unwrap().display();
     let mut found: Vec<Fence> = Vec::new();
     let mut open = false;
+    let mut indent = String::new();
     for (number, line) in text.lines().enumerate() {
         match line.trim_start().strip_prefix("```") {
             Some(_) if open => open = false,
             Some(info) => {
                 open = true;
+                indent = line[..line.len() - line.trim_start().len()].to_owned();
                 let place = format!("{name}:{}", number + 1);
                 found.push(Fence { info: info.trim().to_owned(), text: String::new(), place });
             }
             None if open => {
                 let fence = found.last_mut().unwrap();
-                fence.text.push_str(line);
+                fence.text.push_str(line.strip_prefix(indent.as_str()).unwrap_or(line));
                 fence.text.push('\n');
             }
             None => {}
@@ -71,7 +78,8 @@ fn fences(page: &Path) -> Vec<Fence> {
 /// All fences of a language, page by page.
 fn by_page(language: &str) -> Vec<(PathBuf, Vec<Fence>)> {
     let of_language = |p: PathBuf| {
-        let chosen: Vec<Fence> = fences(&p).into_iter().filter(|f| f.language() == language).collect();
+        let of = |f: &Fence| f.language() == language && f.included().is_none();
+        let chosen: Vec<Fence> = fences(&p).into_iter().filter(of).collect();
         (!chosen.is_empty()).then_some((p, chosen))
     };
     pages().into_iter().filter_map(of_language).collect()
@@ -105,7 +113,7 @@ fn run(command: &mut Command, place: &str) {
 
 #[test]
 fn every_fence_has_a_language_that_is_dealt_with() {
-    let known = ["rust", "c", "python", "sh", "console", "json", "text", "toml", "arch"];
+    let known = ["rust", "c", "cpp", "python", "swift", "sh", "console", "json", "text", "toml", "arch"];
     for fence in pages().iter().flat_map(|p| fences(p)) {
         assert!(known.contains(&fence.language()), "{}: a fence of language {:?}", fence.place, fence.info);
     }
@@ -135,16 +143,38 @@ fn rust_snippets_run() {
     }
 }
 
-#[test]
-fn c_snippets_run() {
+fn compiled_snippets_run(language: &str, compile: fn(&Path, &Path) -> PathBuf) {
     require_model();
-    for fence in by_page("c").into_iter().flat_map(|(_, f)| f) {
+    for fence in by_page(language).into_iter().flat_map(|(_, f)| f) {
         let folder = tempfile::tempdir().unwrap();
-        let source = folder.path().join(fence.place.replace(['/', ':'], "_")).with_extension("c");
+        let source = folder.path().join(fence.place.replace(['/', ':'], "_")).with_extension(language);
         std::fs::write(&source, &fence.text).unwrap();
-        let program = c_build::compile(&source, folder.path());
+        let program = compile(&source, folder.path());
         run(&mut Command::new(program), &fence.place);
     }
+}
+
+#[test]
+fn c_snippets_run() {
+    compiled_snippets_run("c", c_build::compile);
+}
+
+#[test]
+fn cpp_snippets_run() {
+    compiled_snippets_run("cpp", c_build::compile_cpp);
+}
+
+/// A page that shows a file shows one that a test runs: the tour, in every language.
+#[test]
+fn included_files_are_those_that_run() {
+    let ran =
+        ["examples/c/tour.c", "examples/cpp/tour.cpp", "examples/python/tour.py", "examples/swift/Tour/main.swift"];
+    let fences = pages().iter().flat_map(|p| fences(p)).collect::<Vec<_>>();
+    let included: Vec<&str> = fences.iter().filter_map(Fence::included).collect();
+    for file in ran {
+        assert!(root().join(file).exists() && included.contains(&file), "{file} is not shown");
+    }
+    assert_eq!(included.len(), ran.len(), "{included:?}");
 }
 
 #[test]

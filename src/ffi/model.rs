@@ -191,8 +191,9 @@ pub unsafe extern "C" fn mlxterp_model_describe(
 }
 
 /// Names of the sites that a name or pattern ("layers.*.mlp") means, as a JSON list of
-/// `{"name": full path, "standard": short name or null, "on_touch": bool, "verified": what the compiled description
-/// proves of the name, or null, "writable": bool, "differentiable": bool}` in execution order. NULL pattern: all sites.
+/// `{"name": full path, "standard": short name or null, "axes": what each axis means, "on_touch": bool, "verified": what
+/// the compiled description proves of the name, or null, "writable": bool, "differentiable": bool}` in execution order.
+/// Axes are "row", "position", "head", "expert", "feature" and "key". NULL pattern: all sites.
 /// Free with mlxterp_string_free.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mlxterp_model_sites_json(
@@ -210,9 +211,9 @@ pub unsafe extern "C" fn mlxterp_model_sites_json(
         let named = |id: &usize| {
             let (name, hook) = &model.program().hooks[*id];
             serde_json::json!({
-                "name": name, "standard": model.sites().standard_name(*id), "on_touch": hook.on_touch,
-                "verified": capabilities[*id].verified, "writable": capabilities[*id].writable,
-                "differentiable": capabilities[*id].differentiable
+                "name": name, "standard": model.sites().standard_name(*id), "axes": hook.layout.axes(),
+                "on_touch": hook.on_touch, "verified": capabilities[*id].verified,
+                "writable": capabilities[*id].writable, "differentiable": capabilities[*id].differentiable
             })
         };
         json(&ids.iter().map(named).collect::<Vec<_>>())

@@ -33,13 +33,22 @@ pub fn succeed(command: &mut Command) -> Output {
 
 /// Compiles a C file into a program in `folder`, which also gets the library under the names a linker and a loader ask for.
 pub fn compile(source: &Path, folder: &Path) -> PathBuf {
+    build("cc", "-std=c99", source, folder)
+}
+
+/// The same for C++.
+pub fn compile_cpp(source: &Path, folder: &Path) -> PathBuf {
+    build("c++", "-std=c++17", source, folder)
+}
+
+fn build(compiler: &str, standard: &str, source: &Path, folder: &Path) -> PathBuf {
     let soname = concat!("libmlxterp.so.", env!("CARGO_PKG_VERSION_MAJOR"));
     for name in [FILE, soname] {
         std::os::unix::fs::symlink(library(), folder.join(name)).unwrap();
     }
     let program = folder.join(source.file_stem().unwrap());
-    let mut cc = Command::new("cc");
-    cc.args(["-std=c99", "-g", "-Wall", "-Wextra", "-pedantic", "-Werror", "-I"]).arg(root().join("include"));
+    let mut cc = Command::new(compiler);
+    cc.args([standard, "-g", "-Wall", "-Wextra", "-pedantic", "-Werror", "-I"]).arg(root().join("include"));
     cc.arg(source).arg("-o").arg(&program).arg("-L").arg(folder).arg("-lmlxterp");
     cc.arg(format!("-Wl,-rpath,{}", folder.display()));
     if cfg!(target_os = "linux") {

@@ -5,12 +5,20 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 
-use crate::{model, paths, python as environments, setup, shell};
+use crate::{model, paths, python as environments, setup, shell, swift};
 
-type Step = (&'static str, fn() -> Result<()>);
+/// A name, and the work; it is told whether it was asked for by name.
+type Step = (&'static str, fn(bool) -> Result<()>);
 
-const STEPS: &[Step] =
-    &[("fmt", fmt), ("clippy", clippy), ("rust", rust), ("python", python), ("python-mlx", python_mlx), ("docs", docs)];
+const STEPS: &[Step] = &[
+    ("fmt", fmt),
+    ("clippy", clippy),
+    ("rust", rust),
+    ("python", python),
+    ("python-mlx", python_mlx),
+    ("swift", swift::test),
+    ("docs", docs),
+];
 
 /// Runs the steps chosen.
 pub fn run(only: &[String], skip: &[String]) -> Result<()> {
@@ -24,21 +32,21 @@ pub fn run(only: &[String], skip: &[String]) -> Result<()> {
     for (name, step) in STEPS.iter().filter(|(name, _)| chosen(name)) {
         println!("== {name}");
         let start = Instant::now();
-        step()?;
+        step(only.iter().any(|o| o == name))?;
         println!("== {name}: done in {:.0} s", start.elapsed().as_secs_f64());
     }
     Ok(())
 }
 
-fn fmt() -> Result<()> {
+fn fmt(_asked: bool) -> Result<()> {
     shell::run(shell::cargo().args(["fmt", "--all", "--check"]))
 }
 
-fn clippy() -> Result<()> {
+fn clippy(_asked: bool) -> Result<()> {
     shell::run(shell::cargo().args(["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"]))
 }
 
-fn rust() -> Result<()> {
+fn rust(_asked: bool) -> Result<()> {
     // The snippets of the docs run Python with numpy.
     environments::environment("python")?;
     model::make_4bit()?;
@@ -46,7 +54,7 @@ fn rust() -> Result<()> {
 }
 
 /// The Python tests with numpy alone, and the types.
-fn python() -> Result<()> {
+fn python(_asked: bool) -> Result<()> {
     let python = environments::environment("python")?;
     let package = paths::root().join("bindings/python");
     shell::run(Command::new(&python).args(["-m", "mypy", "--strict", "mlxterp"]).current_dir(&package))?;
@@ -54,13 +62,13 @@ fn python() -> Result<()> {
 }
 
 /// The Python tests with MLX's own Python package in the same process.
-fn python_mlx() -> Result<()> {
+fn python_mlx(_asked: bool) -> Result<()> {
     pytest("python-mlx")
 }
 
 fn pytest(environment: &str) -> Result<()> {
     shell::run(shell::cargo().args(["build", "--quiet", "--lib"]))?;
-    let library = target_directory()?.join("debug").join(format!(
+    let library = shell::target_directory()?.join("debug").join(format!(
         "{}mlxterp{}",
         std::env::consts::DLL_PREFIX,
         std::env::consts::DLL_SUFFIX
@@ -71,14 +79,8 @@ fn pytest(environment: &str) -> Result<()> {
     shell::run(&mut pytest)
 }
 
-fn target_directory() -> Result<std::path::PathBuf> {
-    let text = shell::output(shell::cargo().args(["metadata", "--format-version=1", "--no-deps", "--quiet"]))?;
-    let metadata: serde_json::Value = serde_json::from_str(&text)?;
-    Ok(metadata["target_directory"].as_str().unwrap_or("target").into())
-}
-
 /// The documentation site, every link checked.
-fn docs() -> Result<()> {
+fn docs(_asked: bool) -> Result<()> {
     let python = environments::environment("docs")?;
     let site = paths::root().join("target/site");
     shell::run(

@@ -3,6 +3,7 @@
 mod bindings;
 mod blas;
 mod check;
+mod install;
 mod mlx;
 mod mlxc;
 mod model;
@@ -11,6 +12,9 @@ mod prerequisites;
 mod python;
 mod setup;
 mod shell;
+mod swift;
+mod swift_snippets;
+mod xcframework;
 
 use std::process::ExitCode;
 
@@ -43,6 +47,19 @@ enum Task {
         #[arg(long)]
         skip: Vec<String>,
     },
+    /// Install headers, library, MLX, pkg-config file and CMake package.
+    Install {
+        /// The folder to install into; it may be moved afterwards.
+        #[arg(long)]
+        prefix: std::path::PathBuf,
+        /// A library that is built already. Default: build one with optimisation.
+        #[arg(long)]
+        library: Option<std::path::PathBuf>,
+    },
+    /// On a Mac: make the framework that the Swift package takes through MLXTERP_XCFRAMEWORK.
+    Xcframework,
+    /// Find Swift; without one, install one for the tests (Debian's, 3.3 GB, in the user's cache; needs root).
+    Swift,
     /// Fetch the model that the demo and the tests use.
     FetchModel,
     /// Measure the BLAS candidates for the CPU backend.
@@ -78,6 +95,9 @@ fn run(task: Task) -> Result<()> {
             ]))
         }
         Task::Test { only, skip } => check::run(&only, &skip),
+        Task::Install { prefix, library } => install::run(&prefix, library.as_deref()),
+        Task::Xcframework => xcframework::run().map(|path| println!("{}", path.display())),
+        Task::Swift => swift::Toolchain::ready().map(|swift| println!("{swift}")),
         Task::FetchModel => {
             setup::run(None)?;
             model::fetch().map(|path| println!("{}", path.display()))

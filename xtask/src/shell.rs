@@ -39,6 +39,13 @@ pub fn output(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&out.stdout).into_owned())
 }
 
+/// Where cargo puts what it builds.
+pub fn target_directory() -> Result<std::path::PathBuf> {
+    let text = output(cargo().args(["metadata", "--format-version=1", "--no-deps", "--quiet"]))?;
+    let metadata: serde_json::Value = serde_json::from_str(&text)?;
+    Ok(metadata["target_directory"].as_str().unwrap_or("target").into())
+}
+
 /// Does `work` unless `dir` holds a stamp that says it was done for this `key`. A half-done `dir` is begun anew.
 pub fn once(dir: &Path, key: &str, what: &str, work: impl FnOnce() -> Result<()>) -> Result<()> {
     let stamp = dir.join(".done");

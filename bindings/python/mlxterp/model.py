@@ -31,6 +31,8 @@ class SiteInfo(NamedTuple):
     name: str
     #: The short name that is the same on every architecture, where it has one.
     standard: str | None
+    #: What each axis means: "row", "position", "head", "expert", "feature", "key"; () where axes have no meaning of their own.
+    axes: tuple[str, ...]
     #: Made only when somebody asks.
     on_touch: bool
     #: What the compiled description proves of the name; None when it rests on the description's word.
@@ -230,7 +232,8 @@ class InterpretableModel(Accessors, Tokens, Names, Handle):
     def sites(self, pattern: str | None = None) -> list[SiteInfo]:
         """The sites that a name or pattern such as "layers.*.mlp" means, in execution order; all without one."""
         told = None if pattern is None else c_text(pattern, "pattern")
-        return [SiteInfo(**site) for site in json.loads(self._text(lib.mlxterp_model_sites_json, told))]
+        listed = json.loads(self._text(lib.mlxterp_model_sites_json, told))
+        return [SiteInfo(**{**site, "axes": tuple(site["axes"])}) for site in listed]
 
     # Running it.
 

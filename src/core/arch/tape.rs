@@ -485,6 +485,21 @@ pub enum Layout {
     Other,
 }
 
+impl Layout {
+    /// What each axis means, those after the last one named left out; empty where axes have no meaning of their own.
+    pub fn axes(self) -> &'static [&'static str] {
+        match self {
+            Layout::Hidden => &["row", "position", "feature"],
+            Layout::Heads => &["row", "head", "position", "feature"],
+            Layout::PerHead => &["row", "position", "head", "feature"],
+            Layout::Scores => &["row", "head", "position", "key"],
+            Layout::Experts => &["row", "position", "expert"],
+            Layout::Tokens => &["row", "position"],
+            Layout::Other => &[],
+        }
+    }
+}
+
 /// A named value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hook {
