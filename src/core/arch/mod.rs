@@ -15,6 +15,7 @@ mod pattern;
 mod place;
 mod rules;
 mod signatures;
+mod storage;
 pub mod tape;
 mod weights;
 
@@ -25,6 +26,8 @@ pub use fit::{Fit, Near, Suggestion, suggest};
 pub use library::{for_model_type, supported};
 pub use place::Pos;
 pub use weights::{TensorInfo, WeightExpr, plan_weights, with_layout};
+pub use storage::{Blocks, Packed};
+pub use weights::{TensorInfo, WeightExpr, plan_weights};
 
 #[cfg(test)]
 mod tests;
