@@ -25,9 +25,8 @@ pub use elaborate::elaborate;
 pub use fit::{Fit, Near, Suggestion, suggest};
 pub use library::{for_model_type, supported};
 pub use place::Pos;
-pub use weights::{TensorInfo, WeightExpr, plan_weights, with_layout};
 pub use storage::{Blocks, Packed};
-pub use weights::{TensorInfo, WeightExpr, plan_weights};
+pub use weights::{TensorInfo, WeightExpr, plan_weights, with_layout};
 
 #[cfg(test)]
 mod tests;

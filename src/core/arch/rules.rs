@@ -23,6 +23,8 @@ pub(super) enum Rule {
     /// Forgets the rules so far, the parent's too.
     Clear,
     Drop(Vec<Pattern>),
+    /// Drops what has a number (`{e}`) from this one on.
+    DropFrom(Vec<Pattern>, Expr),
     Rename(Pattern, String),
     Transpose(Vec<Pattern>),
     Squeeze(Vec<Pattern>),
@@ -42,6 +44,8 @@ pub(super) enum Rule {
         form: Form,
     },
     Move(Pattern, String, Form),
+    /// The first axis becomes two, of which the first has this length.
+    Unflatten(Pattern, String, Expr, Form),
     /// The two halves of a fused expert matrix, along axis 1; names replace the last two parts.
     SplitExperts(Pattern, [String; 2]),
     /// The two factors of multi-head latent attention's up-projection.
@@ -59,7 +63,7 @@ pub(super) struct Form {
     pub view32: bool,
 }
 
-const VERBS: [&str; 13] = [
+const VERBS: [&str; 14] = [
     "drop",
     "rename",
     "transpose",
@@ -68,6 +72,7 @@ const VERBS: [&str; 13] = [
     "stack",
     "halve",
     "move",
+    "unflatten",
     "conv_layout",
     "mla_split",
     "split_experts",
@@ -75,18 +80,22 @@ const VERBS: [&str; 13] = [
     "clear",
 ];
 
+/// An expression at the end of a rule; `before` letters stand in front of it.
+fn expression(source: &Source, line: &Physical<'_>, before: usize, text: &str) -> Result<Expr> {
+    let part = Physical { number: line.number, indent: before, text };
+    let mut words = Line::new(source, tokens(source, &[part], 0)?.0);
+    let e = words.expression()?;
+    words.end("after the expression")?;
+    Ok(e)
+}
+
 /// Reads one rule.
 pub(super) fn parse_rule(source: &Source, line: &Physical<'_>) -> Result<RuleLine> {
     let text = line.text.split(" #").next().unwrap_or_default().trim_end();
     let (text, condition) = match text.rsplit_once(" if ") {
         None => (text, None),
         Some((rule, condition)) => {
-            let column = line.indent + rule.chars().count() + 4;
-            let part = Physical { number: line.number, indent: column, text: condition };
-            let mut words = Line::new(source, tokens(source, &[part], 0)?.0);
-            let e = words.expression()?;
-            words.end("after the condition")?;
-            (rule, Some(e))
+            (rule, Some(expression(source, line, line.indent + rule.chars().count() + 4, condition)?))
         }
     };
     let column = |part: &str| {
@@ -138,7 +147,15 @@ pub(super) fn parse_rule(source: &Source, line: &Physical<'_>) -> Result<RuleLin
             );
         }
         "clear" => Rule::Clear,
-        "drop" => Rule::Drop(patterns(body)?),
+        "drop" => match body.rsplit_once(" from ") {
+            None => Rule::Drop(patterns(body)?),
+            Some((list, first)) if list.contains("{e}") => {
+                Rule::DropFrom(patterns(list)?, expression(source, line, column(first).column as usize - 1, first)?)
+            }
+            Some((list, _)) => {
+                return Err(source.error(column(list), format!("expected {{e}} for the number, found '{list}'")));
+            }
+        },
         "transpose" => Rule::Transpose(patterns(body)?),
         "squeeze" => Rule::Squeeze(patterns(body)?),
         "conv_layout" => Rule::ConvLayout(patterns(body)?),
@@ -167,6 +184,16 @@ pub(super) fn parse_rule(source: &Source, line: &Physical<'_>) -> Result<RuleLin
             let (from, to) = arrow()?;
             let (from, to) = (pattern(from)?, two(to)?);
             if verb == "mla_split" { Rule::MlaSplit(from, to) } else { Rule::SplitExperts(from, to) }
+        }
+        "unflatten" => {
+            let (from, to) = arrow()?;
+            let Some((to, by)) = to.split_once(" by ") else {
+                let message = format!("expected 'by LENGTH' at the end of 'unflatten', found '{body}'");
+                return Err(source.error(column(body), message));
+            };
+            let (length, options) = by.strip_suffix(" t").map_or((by, &[][..]), |length| (length, &["t"][..]));
+            let length = expression(source, line, column(length).column as usize - 1, length)?;
+            Rule::Unflatten(pattern(from)?, to.trim().to_owned(), length, form(options)?)
         }
         "move" => {
             let (from, to) = arrow()?;

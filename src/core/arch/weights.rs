@@ -203,10 +203,10 @@ pub fn with_layout(config: &Value, names: &BTreeMap<String, TensorInfo>) -> Valu
     config
 }
 
-/// Whether the checkpoint is in torch's layout: a convolution's taps last, or experts one by one.
+/// Whether the checkpoint is in torch's layout: a convolution's taps last, experts one by one, or (Step) outside the MLP.
 fn is_raw(names: &BTreeMap<String, TensorInfo>) -> bool {
     let conv = |(n, t): (&String, &TensorInfo)| n.contains("conv1d.weight") && t.shape.last() != Some(&1);
-    names.iter().any(conv) || names.keys().any(|n| n.contains(".experts.0."))
+    names.iter().any(conv) || names.keys().any(|n| n.contains(".experts.0.") || n.contains(".moe.gate."))
 }
 
 struct Planner<'a> {
@@ -220,6 +220,36 @@ impl Planner<'_> {
         match &self.rule.rule {
             Rule::Clear => Ok(plan),
             Rule::Drop(p) => self.each(plan, p, |_, _| Ok(None)),
+            Rule::DropFrom(patterns, first) => {
+                let first = elaborate::length(&self.rule.source, self.config, first)?;
+                let mut out = Plan::new();
+                for (name, w) in plan {
+                    let mut gone = false;
+                    for p in patterns {
+                        gone = gone || p.number(&name)?.is_some_and(|n| n >= first);
+                    }
+                    if !gone {
+                        out.insert(name, w);
+                    }
+                }
+                Ok(out)
+            }
+            Rule::Unflatten(from, to, length, form) => {
+                let length = elaborate::length(&self.rule.source, self.config, length)?;
+                self.replace(plan, from, |s, name, w| {
+                    let shape = s.shape(&w)?;
+                    let [rows, rest @ ..] = &shape[..] else {
+                        bail!(Shape, "{}: '{name}' is a single number", s.rule.source.at(s.rule.pos));
+                    };
+                    if length == 0 || rows % length != 0 {
+                        let message = format!("'{name}' of shape {shape:?} has no {length} equal parts");
+                        return Err(s.rule.source.error(s.rule.pos, message));
+                    }
+                    let new = [length, rows / length].into_iter().chain(rest.iter().copied()).collect();
+                    let name = from.expand(name, to)?.unwrap_or_default();
+                    Ok(vec![(name, s.formed(WeightExpr::Reshape(Box::new(w), new), *form))])
+                })
+            }
             Rule::Transpose(p) => self.each(plan, p, |_, w| Ok(Some(WeightExpr::Transpose(Box::new(w))))),
             Rule::Squeeze(p) => self.each(plan, p, |_, w| Ok(Some(WeightExpr::Squeeze(Box::new(w))))),
             Rule::UnitRows(p) => self.each(plan, p, |_, w| Ok(Some(WeightExpr::UnitRows(Box::new(w))))),

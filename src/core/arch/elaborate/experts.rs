@@ -161,10 +161,8 @@ impl Elaborator<'_> {
                 return Err(self.wrong(a, "group_score", scope, message));
             }
         };
-        let fill = match a.get("fill") {
-            Some(Value::Float(f)) if *f == f64::NEG_INFINITY => *f,
-            _ => self.number_of(a, "fill", scope)?.unwrap_or(0.0),
-        };
+        // Groups left out take no part, unless a model says that they count as a number.
+        let fill = self.number_of(a, "fill", scope)?.unwrap_or(f64::NEG_INFINITY);
         let mut inputs = vec![s];
         if !matches!(a.get("by"), None | Some(Value::None)) {
             inputs.push(self.slot_of(a, "by", scope)?);

@@ -66,11 +66,24 @@ pub(super) fn condition(source: &Source, config: &Json, e: &Expr, raw: bool) -> 
     if let Json::Object(map) = &mut config {
         map.insert("raw".to_owned(), raw.into());
     }
+    of_config(source, &config, e, |value| Ok(value.truth()))
+}
+
+/// Evaluates the number in a weight rule.
+pub(super) fn length(source: &Source, config: &Json, e: &Expr) -> Result<usize> {
+    of_config(source, config, e, |value| match value.integer().and_then(|n| usize::try_from(n).ok()) {
+        Some(n) => Ok(n),
+        None => Err(source.error(e.pos, format!("expected a whole number, found {}", value.shown()))),
+    })
+}
+
+/// Evaluates an expression over config.json alone.
+fn of_config<T>(source: &Source, config: &Json, e: &Expr, then: impl FnOnce(Value) -> Result<T>) -> Result<T> {
     let none = BTreeMap::new();
-    let mut elaborator = Elaborator::bare(&config, &none);
+    let mut elaborator = Elaborator::bare(config, &none);
     let mut scope = Scope::new(source.clone(), "", None);
     scope.lenient = true;
-    elaborator.eval(e, &mut scope).map(|v| v.truth())
+    then(elaborator.eval(e, &mut scope)?)
 }
 
 /// What an expression sees.

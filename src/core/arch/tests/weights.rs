@@ -57,6 +57,22 @@ fn transposed_squeezed_and_shifted() {
 }
 
 #[test]
+fn layers_beyond_the_last_are_dropped_and_fused_experts_told_apart() {
+    let t = infos(&[("l.3.w", &[1]), ("l.4.w", &[1]), ("l.10.w", &[1]), ("e.w1", &[12, 5]), ("e.w2", &[12, 5])]);
+    let rules = "  drop l.{e}.* from n\n  unflatten *.w1 -> \\1.one by moe.count\n  unflatten *.w2 -> \\1.two by moe.count t";
+    let p = plan(rules, json!({"n": 4, "moe": {"count": 3}}), &t).unwrap();
+    let shapes: Vec<_> = p.iter().map(|(n, (_, s))| (&**n, &**s)).collect();
+    assert_eq!(shapes, [("e.one", &[3usize, 4, 5][..]), ("e.two", &[3, 5, 4]), ("l.3.w", &[1])]);
+    let wrong = |rules: &str| plan(rules, json!({"n": 5}), &t).unwrap_err().message().to_owned();
+    assert_eq!(wrong("  drop l.* from n"), "mine line 3, column 8: expected {e} for the number, found 'l.*'");
+    assert_eq!(wrong("  drop l.{e}.* from zz"), "mine line 3, column 21: expected a whole number, found none");
+    assert_eq!(
+        wrong("  unflatten *.w1 -> \\1.one by n"),
+        "mine line 3, column 3: 'e.w1' of shape [12, 5] has no 5 equal parts"
+    );
+}
+
+#[test]
 fn experts_are_stacked_in_the_order_of_their_numbers() {
     let names: Vec<String> = (0..11).map(|e| format!("l.0.experts.{e}.w1.weight")).collect();
     let list: Vec<(&str, &[usize])> = names.iter().map(|n| (n.as_str(), &[3, 2][..])).collect();
