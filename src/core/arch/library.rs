@@ -44,6 +44,7 @@ shipped! {
     "falcon_h1"
     "glm"
     "glm4"
+    "glm_moe_dsa"
     "gpt_bigcode"
     "gptj"
     "granite"
