@@ -28,7 +28,7 @@ const SILENT: [(&str, [u64; 5]); 5] = [
 pub fn normalise(config: Value) -> Result<Value> {
     let fixed = floats(config, 0)?;
     match fixed {
-        Value::Object(map) => Ok(Value::Object(nested(rotary(named(map)))?)),
+        Value::Object(map) => Ok(Value::Object(nested(packing(rotary(named(map))))?)),
         other => bail!(Config, "config.json must hold an object, found {}", kind(&other)),
     }
 }
@@ -101,6 +101,19 @@ fn named(mut map: Map<String, Value>) -> Map<String, Value> {
     map
 }
 
+/// How weights are packed, in MLX's words where compressed-tensors has its own.
+fn packing(mut map: Map<String, Value>) -> Map<String, Value> {
+    let groups = map.get("quantization_config").and_then(|q| q.get("config_groups")).and_then(Value::as_object);
+    let said = groups.and_then(|g| g.values().find_map(|g| g.get("weights")));
+    if let (Some(bits), Some(size), true) =
+        (said.and_then(|s| s.get("num_bits")), said.and_then(|s| s.get("group_size")), absent(&map, "quantization"))
+    {
+        let own = serde_json::json!({"bits": bits, "group_size": size});
+        map.insert("quantization".to_owned(), own);
+    }
+    map
+}
+
 /// `text_config` in the same spelling, whole.
 fn nested(mut map: Map<String, Value>) -> Result<Map<String, Value>> {
     if let Some(text @ Value::Object(_)) = map.get("text_config").cloned() {
@@ -116,6 +129,11 @@ fn nested(mut map: Map<String, Value>) -> Result<Map<String, Value>> {
             default("num_key_value_heads", if *kv == 0 { Value::Null } else { (*kv).into() });
             default("max_position_embeddings", (*positions).into());
             default("rms_norm_eps", 1e-6.into());
+        }
+        for key in ["quantization", "quantization_config"] {
+            if let (Some(said), true) = (text.get(key).cloned(), absent(&map, key)) {
+                map.insert(key.to_owned(), said);
+            }
         }
         map.insert("text_config".to_owned(), text);
     }

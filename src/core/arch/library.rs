@@ -59,6 +59,7 @@ shipped! {
     "glm"
     "glm4"
     "glm4_moe"
+    "glm_moe_dsa"
     "gpt2"
     "gpt_bigcode"
     "gpt_neox"

@@ -15,6 +15,7 @@ mod pattern;
 mod place;
 mod rules;
 mod signatures;
+mod storage;
 pub mod tape;
 mod weights;
 
@@ -24,6 +25,7 @@ pub use elaborate::elaborate;
 pub use fit::{Fit, Near, Suggestion, suggest};
 pub use library::{for_model_type, supported};
 pub use place::Pos;
+pub use storage::{Blocks, Packed};
 pub use weights::{TensorInfo, WeightExpr, plan_weights, with_layout};
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ const OPS: [(&str, &str); 93] = [
     ("perhead", "x n"),
     ("flip", "x"),
     ("merge", "x"),
-    ("rope", "x dims | base scaling traditional max_pos offset scale"),
+    ("rope", "x dims | base scaling traditional max_pos scale"),
     ("attend", "q k v | scale window chunk softcap sinks bias causal extra_mask f32"),
     ("cache", "*"),
     ("split", "x sizes | axis"),

@@ -8,6 +8,7 @@ use super::description::Description;
 use super::elaborate;
 use super::pattern::Pattern;
 use super::rules::{Form, Rule, RuleLine};
+use super::storage::{self, Blocks, Packed};
 use crate::error::{Result, bail, err};
 
 /// What is known of a tensor before it is read.
@@ -53,6 +54,14 @@ pub enum WeightExpr {
     View32(Box<WeightExpr>),
     /// Rows divided by their length.
     UnitRows(Box<WeightExpr>),
+    /// Multiplied by a number.
+    Times(f64, Box<WeightExpr>),
+    /// 32-bit integers read as unsigned.
+    Words(Box<WeightExpr>),
+    /// Unpacked.
+    Dequantise(Box<Packed>),
+    /// 8-bit floats as numbers.
+    Blocks(Box<Blocks>),
 }
 
 /// Most tensors a plan may hold.
@@ -76,7 +85,17 @@ impl WeightExpr {
                 s
             }
             WeightExpr::Squeeze(of) => of.shape(tensors)?.into_iter().filter(|d| *d != 1).collect(),
-            WeightExpr::Add(_, of) | WeightExpr::UnitRows(of) => of.shape(tensors)?,
+            WeightExpr::Add(_, of) | WeightExpr::UnitRows(of) | WeightExpr::Times(_, of) | WeightExpr::Words(of) => {
+                of.shape(tensors)?
+            }
+            WeightExpr::Blocks(of) => of.weight.shape(tensors)?,
+            WeightExpr::Dequantise(of) => {
+                let mut s = of.weight.shape(tensors)?;
+                if let Some(words) = s.last_mut() {
+                    *words = *words * 32 / of.bits;
+                }
+                s
+            }
             WeightExpr::Stack(list) => {
                 let first = list.first().ok_or_else(|| err!(Shape, "a stack of no tensors"))?.shape(tensors)?;
                 for other in list {
@@ -120,7 +139,11 @@ impl WeightExpr {
             | WeightExpr::Add(_, of)
             | WeightExpr::Reshape(of, _)
             | WeightExpr::View32(of)
-            | WeightExpr::UnitRows(of) => of.name(),
+            | WeightExpr::UnitRows(of)
+            | WeightExpr::Times(_, of)
+            | WeightExpr::Words(of) => of.name(),
+            WeightExpr::Dequantise(of) => of.weight.name(),
+            WeightExpr::Blocks(of) => of.weight.name(),
         }
     }
 }
@@ -133,7 +156,7 @@ pub fn plan_weights(
     config: &Value,
     names: &BTreeMap<String, TensorInfo>,
 ) -> Result<BTreeMap<String, WeightExpr>> {
-    let mut plan: Plan = names.keys().map(|n| (n.clone(), WeightExpr::Raw(n.clone()))).collect();
+    let mut plan = storage::plain(names, config)?;
     let (inner, config) = description.unwrapped(config)?;
     let raw = is_raw(names);
     plan = follow(&description.rules, plan, names, &config, raw)?;
@@ -367,30 +390,38 @@ impl Planner<'_> {
             Some(v) if v > 0 && v < 1 << 20 => Ok(v as usize),
             _ => Err(err!(Config, "{}: config.json needs {key}", self.rule.source.at(self.rule.pos))),
         };
+        let mut packed: BTreeMap<String, [Option<WeightExpr>; 2]> = BTreeMap::new();
         let mut out = Plan::new();
+        let mut matrices = Vec::new();
         for (name, w) in plan {
-            let module = name.strip_suffix(".weight").map(str::to_owned);
-            let hit = match &module {
-                Some(m) => from.matches(m)?,
-                None => false,
-            };
-            let (true, Some(module)) = (hit, module) else {
-                self.insert(&mut out, name, w)?;
-                continue;
-            };
+            match name.rsplit_once('.') {
+                Some((module, part @ ("weight" | "scales" | "biases"))) if from.matches(module)? => match part {
+                    "weight" => matrices.push((module.to_owned(), w)),
+                    "scales" => packed.entry(module.to_owned()).or_default()[0] = Some(w),
+                    _ => packed.entry(module.to_owned()).or_default()[1] = Some(w),
+                },
+                _ => self.insert(&mut out, name, w)?,
+            }
+        }
+        for (module, mut w) in matrices {
             let (heads, nope, v) = (number("num_attention_heads")?, number("qk_nope_head_dim")?, number("v_head_dim")?);
+            if let Some([Some(scales), biases]) = packed.remove(&module) {
+                // One factor is turned round, so that its groups would run across: both go on unpacked.
+                let rank = number("kv_lora_rank")?;
+                w = WeightExpr::Dequantise(Box::new(Packed::of_matrix([w, scales], biases, rank, self.names)?));
+            }
             let shape = self.shape(&w)?;
             let [rows, columns] = shape[..] else {
                 bail!(
                     Shape,
-                    "{}: '{name}' has shape {shape:?}, a matrix is needed",
+                    "{}: '{module}.weight' has shape {shape:?}, a matrix is needed",
                     self.rule.source.at(self.rule.pos)
                 );
             };
             if rows != heads * (nope + v) {
                 bail!(
                     Shape,
-                    "{}: '{name}' has {rows} rows, but config.json says {heads} heads of {nope} + {v}",
+                    "{}: '{module}.weight' has {rows} rows, but config.json says {heads} heads of {nope} + {v}",
                     self.rule.source.at(self.rule.pos)
                 );
             }

@@ -1,7 +1,7 @@
 //! Computing what a weight rule says.
 
-use crate::core::arch::WeightExpr;
-use crate::core::tensor::{self as t, Array, Dtype};
+use crate::core::arch::{Blocks, Packed, WeightExpr};
+use crate::core::tensor::{self as t, Array, Dtype, Quantization};
 use crate::error::Result;
 
 /// The value of an expression, lazily; `fetch` brings a tensor of the checkpoint.
@@ -39,7 +39,54 @@ pub(super) fn evaluate(expr: &WeightExpr, fetch: &mut dyn FnMut(&str) -> Result<
             let a = evaluate(of, fetch)?;
             t::div(&a, &t::norm(&a, -1, true)?)
         }
+        WeightExpr::Times(number, of) => {
+            let a = evaluate(of, fetch)?;
+            t::mul(&a, &t::weak(*number, &a)?)
+        }
+        WeightExpr::Words(of) => t::view(&evaluate(of, fetch)?, Dtype::Uint32),
+        WeightExpr::Dequantise(of) => dequantised(of, fetch),
+        WeightExpr::Blocks(of) => in_blocks(of, fetch),
     }
+}
+
+fn dequantised(packed: &Packed, fetch: &mut dyn FnMut(&str) -> Result<Array>) -> Result<Array> {
+    let (weight, scales) = (evaluate(&packed.weight, fetch)?, evaluate(&packed.scales, fetch)?);
+    let biases = packed.biases.as_ref().map(|b| evaluate(b, fetch)).transpose()?;
+    let q = Quantization { group_size: packed.group_size, bits: packed.bits, mode: packed.mode().to_owned() };
+    let dtype = if scales.dtype().is_float() { scales.dtype() } else { Dtype::Float32 };
+    t::dequantize(&weight, &scales, biases.as_ref(), &q, dtype)
+}
+
+/// What a byte means as a float of one sign, four exponent and three mantissa bits, without infinities.
+fn e4m3(byte: u8) -> f32 {
+    let sign = if byte & 0x80 == 0 { 1.0 } else { -1.0 };
+    let (exponent, mantissa) = (i32::from(byte >> 3 & 0xf), f32::from(byte & 7));
+    sign * match (exponent, byte & 7) {
+        (15, 7) => f32::NAN,
+        (0, _) => mantissa * 2f32.powi(-9),
+        _ => (1.0 + mantissa / 8.0) * 2f32.powi(exponent - 7),
+    }
+}
+
+fn in_blocks(blocks: &Blocks, fetch: &mut dyn FnMut(&str) -> Result<Array>) -> Result<Array> {
+    let bytes = evaluate(&blocks.weight, fetch)?;
+    let meaning: Vec<f32> = (0..=u8::MAX).map(e4m3).collect();
+    let w = t::take(&Array::from_slice(&meaning, &[meaning.len()])?, &bytes, 0)?;
+    let Some(scale) = &blocks.scale else { return Ok(w) };
+    let mut scale = t::cast(&evaluate(scale, fetch)?, Dtype::Float32)?;
+    if scale.ndim() == w.ndim() && w.ndim() >= 2 {
+        let mut stop = scale.shape().to_vec();
+        for axis in [w.ndim() - 2, w.ndim() - 1] {
+            let (have, want) = (scale.dim(axis as i32), w.dim(axis as i32));
+            let of_block = blocks.size[axis + 2 - w.ndim()];
+            if have == want.div_ceil(of_block) {
+                scale = t::repeat(&scale, of_block, axis as i32)?;
+                stop[axis] = want as i32;
+            }
+        }
+        scale = t::slice(&scale, &vec![0; w.ndim()], &stop, &vec![1; w.ndim()])?;
+    }
+    t::mul(&w, &scale)
 }
 
 /// Names of the checkpoint's tensors in an expression.
@@ -54,6 +101,17 @@ pub(super) fn sources(expr: &WeightExpr) -> Vec<&str> {
         | WeightExpr::Add(_, of)
         | WeightExpr::Reshape(of, _)
         | WeightExpr::View32(of)
-        | WeightExpr::UnitRows(of) => sources(of),
+        | WeightExpr::UnitRows(of)
+        | WeightExpr::Times(_, of)
+        | WeightExpr::Words(of) => sources(of),
+        WeightExpr::Dequantise(of) => {
+            [Some(&of.weight), Some(&of.scales), of.biases.as_ref()].into_iter().flatten().flat_map(sources).collect()
+        }
+        WeightExpr::Blocks(of) => {
+            [Some(&of.weight), of.scale.as_ref()].into_iter().flatten().flat_map(sources).collect()
+        }
     }
 }
+
+#[cfg(test)]
+mod tests;

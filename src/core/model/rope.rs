@@ -1,8 +1,9 @@
 //! Rotary frequencies for every `rope_scaling` type, once per model.
 //!
 //! The formulas are those of mlx-lm's `initialize_rope` (0.32.2): `default`, `linear`, `dynamic` (NTK), `llama3`,
-//! `yarn` (Peng et al. 2023), `longrope` (Ding et al. 2024; short factors for short rows, as transformers does), `mrope` for text; and `factors`, which multiplies the
-//! frequencies' reciprocals by a list (GGUF's `rope_freqs`).
+//! `yarn` (Peng et al. 2023), `longrope` (Ding et al. 2024; short factors for short rows, as transformers does), `mrope` for text; `proportional`
+//! (only the first pairs turn), `alpha` and `reversed` (transformers' Hunyuan and nanochat); and `factors`, which multiplies
+//! the frequencies' reciprocals by a list (GGUF's `rope_freqs`).
 
 use serde_json::Value;
 
@@ -90,6 +91,17 @@ impl Rotation {
             }
             // The other way round.
             "reversed" => rotation.set_freqs(&powers(dims, base).iter().map(|f| -f).collect::<Vec<_>>())?,
+            // Only the first pairs turn, at the speed of a whole rotation; the halves stay as far apart as the dimensions say.
+            "proportional" => {
+                let part = number_or(s, "partial_rotary_factor", 1.0)?;
+                if !(0.0..=1.0).contains(&part) {
+                    bail!(Config, "rope_scaling.partial_rotary_factor must be between 0 and 1, found {part}");
+                }
+                let (turning, factor) = ((dims as f64 * part) as usize / 2, number_or(s, "factor", 1.0)? as f32);
+                let freqs = powers(dims, base).into_iter().enumerate();
+                let freqs = freqs.map(|(j, f)| if j < turning { factor * f } else { f32::INFINITY });
+                rotation.set_freqs(&freqs.collect::<Vec<_>>())?;
+            }
             "factors" => rotation.set_freqs(&times(&powers(dims, base), &numbers(s, "factors", dims / 2)?))?,
             other => bail!(
                 Unsupported,
@@ -243,3 +255,6 @@ fn longrope_scale(max_pos: Option<f64>, s: &Value) -> Result<f64> {
     let given = s.get("attention_factor").or_else(|| s.get("long_mscale")).and_then(Value::as_f64);
     Ok(given.unwrap_or(default))
 }
+
+#[cfg(test)]
+mod tests;

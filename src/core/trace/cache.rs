@@ -37,6 +37,13 @@ impl Cache {
         Self { model: Some(Arc::downgrade(model)), segments: Arc::new(segments), states: Arc::new(states) }
     }
 
+    /// One step of rows of these lengths, with what each instruction kept; for the tests of single operations.
+    #[cfg(test)]
+    pub(super) fn of_states(lengths: &[usize], states: Vec<Option<State>>) -> Self {
+        let segment = Segment { width: lengths.iter().copied().max().unwrap_or(0), lengths: lengths.to_vec() };
+        Self { model: None, segments: Arc::new(vec![segment]), states: Arc::new(states) }
+    }
+
     /// Whether it has seen no tokens yet.
     pub fn is_empty(&self) -> bool {
         self.segments.is_empty()

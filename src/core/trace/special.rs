@@ -155,3 +155,6 @@ fn ngram_ids(
     }
     Ok(smallvec![t::remainder(&hash, &number(modulus)?)?])
 }
+
+#[cfg(test)]
+mod tests;

@@ -147,9 +147,6 @@ impl Elaborator<'_> {
             "normalize_qk" => self.normalize_qk(&a, scope),
             "rope" => {
                 let x = self.slot_of(&a, "x", scope)?;
-                if a.get("offset").is_some_and(|v| !matches!(v, Value::None)) {
-                    return Err(self.unavailable("argument", "offset", scope, pos));
-                }
                 let parts = Rotary {
                     dims: a.get("dims").cloned().unwrap_or(Value::None),
                     base: self.number_of(&a, "base", scope)?,

@@ -139,3 +139,67 @@ fn a_child_adds_to_its_parents_rules_or_clears_them() {
     assert!(left("arch mine from base\nweights:\n  drop b").is_empty());
     assert_eq!(left("arch mine from base\nweights:\n  clear\n  drop b"), ["a"]);
 }
+
+fn typed(list: &[(&str, &[usize], &str)]) -> Infos {
+    let info = |s: &[usize], d: &str| TensorInfo { shape: s.to_vec(), dtype: d.to_owned() };
+    list.iter().map(|(n, s, d)| ((*n).to_owned(), info(s, d))).collect()
+}
+
+#[test]
+fn eight_bit_floats_take_their_scales_along() {
+    let t = typed(&[
+        ("a.weight", &[200, 130], "F8_E4M3"),
+        ("a.weight_scale_inv", &[2, 2], "F32"),
+        ("a.activation_scale", &[], "F32"),
+        ("e.0.experts.0.w.weight", &[8, 4], "F8_E4M3"),
+        ("e.0.experts.0.w.weight_scale_inv", &[], "BF16"),
+    ]);
+    let p = plan("  stack *.experts.{e}.w.* -> \\1.all.\\3", json!({}), &t).unwrap();
+    let shapes: Vec<_> = p.iter().map(|(n, (_, s))| (&**n, &**s)).collect();
+    assert_eq!(shapes, [("a.weight", &[200usize, 130][..]), ("e.0.all.weight", &[1, 8, 4])]);
+    assert!(matches!(&p["a.weight"].0, WeightExpr::Blocks(b) if b.size == [128, 128] && b.scale.is_some()));
+    let wrong = typed(&[("a.weight", &[200, 130], "F8_E4M3"), ("a.weight_scale_inv", &[3, 2], "F32")]);
+    let message = plan("  drop x", json!({}), &wrong).unwrap_err().message().to_owned();
+    assert_eq!(
+        message,
+        "'a.weight_scale_inv' of shape [3, 2] does not fit 'a.weight' of shape [200, 130] in blocks of 128 x 128"
+    );
+    let other = typed(&[("a.weight", &[2, 2], "F8_E5M2")]);
+    assert!(plan("  drop x", json!({}), &other).unwrap_err().message().contains("E5M2"));
+}
+
+#[test]
+fn packed_integers_become_mlx_own_form() {
+    let names = [
+        ("m.weight_packed", &[16usize, 8][..], "I32"),
+        ("m.weight_scale", &[16, 2], "BF16"),
+        ("m.weight_shape", &[2], "I64"),
+    ];
+    let config = |weights: Value| json!({"quantization_config": {"config_groups": {"group_0": {"weights": weights}}}});
+    let known = json!({"num_bits": 4, "group_size": 32, "type": "int", "symmetric": true, "strategy": "group"});
+    let p = plan("  drop x", config(known.clone()), &typed(&names)).unwrap();
+    let shapes: Vec<_> = p.iter().map(|(n, (_, s))| (&**n, &**s)).collect();
+    assert_eq!(shapes, [("m.biases", &[16usize, 2][..]), ("m.scales", &[16, 2]), ("m.weight", &[16, 8])]);
+    let said = normalise(config(known)).unwrap();
+    assert_eq!(said["quantization"], json!({"bits": 4, "group_size": 32}));
+    let refused = |weights: Value| plan("  drop x", config(weights), &typed(&names)).unwrap_err().message().to_owned();
+    assert!(refused(json!({"num_bits": 8})).starts_with("'m.weight_packed' is packed in a way that is not known here"));
+    assert!(refused(json!({"num_bits": 4, "symmetric": false})).contains("symmetric 4-bit integers"));
+}
+
+#[test]
+fn a_packed_up_projection_is_unpacked_and_split() {
+    let t = typed(&[
+        ("l.kv_b_proj.weight", &[20, 8], "U32"),
+        ("l.kv_b_proj.scales", &[20, 2], "F16"),
+        ("l.kv_b_proj.biases", &[20, 2], "F16"),
+    ]);
+    let config = json!({"num_attention_heads": 2, "qk_nope_head_dim": 6, "v_head_dim": 4, "kv_lora_rank": 64});
+    let p = plan("  mla_split *.kv_b_proj -> embed_q, unembed_out", config.clone(), &t).unwrap();
+    let shapes: Vec<_> = p.iter().map(|(n, (_, s))| (&**n, &**s)).collect();
+    assert_eq!(shapes, [("l.embed_q.weight", &[2usize, 64, 6][..]), ("l.unembed_out.weight", &[2, 4, 64])]);
+    let mut other = config;
+    other["kv_lora_rank"] = json!(60);
+    let message = plan("  mla_split *.kv_b_proj -> embed_q, unembed_out", other, &t).unwrap_err().message().to_owned();
+    assert_eq!(message, "l.kv_b_proj.weight: 8 words with 2 scales a row do not hold 60 values");
+}
