@@ -47,7 +47,7 @@ fn one(edit: &Edit, reached: bool, batch: &Batch, model: &Inner) -> Result<Recei
         reached,
     };
     let (Some(base), Some(after)) = (&edit.base, &edit.after) else { return Ok(receipt) };
-    let squares = squares_by_position(base, after, model.position_axis(edit.site))?;
+    let squares = squares_by_position(base, after, model.position_axis(edit.site, base.ndim()))?;
     let (rows, width) = (squares.dim(0), squares.dim(1));
     let squares = squares.to_vec::<f32>()?;
     let mut total = 0.0;
