@@ -249,9 +249,7 @@ pub unsafe extern "C" fn mlxterp_model_plan_json(
     batch: *const mlxterp_batch,
     out_text: *mut *mut c_char,
 ) -> mlxterp_status {
-    hand_out_text(out_text, || {
-        json(&borrow(model)?.0.plan_batch(borrow(batch)?.0.clone())?)
-    })
+    hand_out_text(out_text, || json(&borrow(model)?.0.plan_batch(borrow(batch)?.0.clone())?))
 }
 
 /// Logits `[rows, width, vocabulary]` of a plain forward, lazily.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 import os
+import sys
 from collections.abc import Callable, Mapping
 from ctypes import byref, c_void_p
 from functools import cached_property
@@ -56,16 +57,26 @@ def _path(path: str | os.PathLike[str] | None) -> str | None:
 
 
 class InterpretableModel(Accessors, Tokens, Names, Handle):
-    """A language model whose every module's input and output has a name, can be read and can be changed.
+    """A model whose every module's input and output has a name, can be read and can be changed.
 
-    `source` is a directory in mlx-lm's layout, a .gguf file, or a Hugging Face id. Loading never runs code from it.
+    `source` is a directory in mlx-lm's layout, a .gguf file, or a Hugging Face id: loading never runs code from it. It may
+    also be an `mlx.nn.Module`, which is used as it is (see `mlxterp.modules`). `from_weights` takes a description of yours.
     """
 
     _free = lib.mlxterp_model_free
 
+    def __new__(cls, source: Any = None, *args: Any, **kwargs: Any) -> InterpretableModel:
+        """A `ModuleModel` for an `mlx.nn.Module`, which is used as it is."""
+        nn = sys.modules.get("mlx.nn")
+        if cls is InterpretableModel and nn is not None and isinstance(source, nn.Module):
+            from .modules import ModuleModel
+
+            return object.__new__(ModuleModel)
+        return object.__new__(cls)
+
     def __init__(
         self,
-        source: str | os.PathLike[str],
+        source: str | os.PathLike[str] | Any,
         *,
         dtype: Any = None,
         keep_quantised: bool | None = None,

@@ -170,8 +170,9 @@ impl Pieces {
                     let scales = part(w.scales.ok_or_else(|| err!(Corrupt, "{} has no scales", w.path))?)?;
                     let biases = w.biases.map(part).transpose()?;
                     // MLX works in the dtype of the scales; those of other modes are exponents, not numbers.
-                    let widened =
-                        |a: Array| if q.mode == "affine" && !as_given { evaluated(tensor::cast(&a, dtype)?) } else { Ok(a) };
+                    let widened = |a: Array| {
+                        if q.mode == "affine" && !as_given { evaluated(tensor::cast(&a, dtype)?) } else { Ok(a) }
+                    };
                     let (scales, biases) = (widened(scales)?, biases.map(widened).transpose()?);
                     if keep_packed {
                         loaded.tensors[id] = Some(weight);

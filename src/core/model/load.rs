@@ -94,8 +94,15 @@ impl Model {
         let plan = arch::plan_weights(&description, &config, &infos)?;
         let shapes = plan.iter().map(|(name, e)| Ok((name.clone(), e.shape(&infos)?))).collect::<Result<_>>()?;
         let program = arch::elaborate(&description, &arch::with_layout(&config, &infos), &shapes)?;
-        let order =
-            Order { program: &program, plan: &plan, shapes: &shapes, config: &config, dtype, as_given, keep_packed: packed };
+        let order = Order {
+            program: &program,
+            plan: &plan,
+            shapes: &shapes,
+            config: &config,
+            dtype,
+            as_given,
+            keep_packed: packed,
+        };
         let loaded = pieces.load(&order, &mut progress)?;
         let opaque = Functions(&options.opaque).bind(&program)?;
         let parameters = Parameters::new(&program, loaded.tensors, loaded.quantization, dtype)?.with_opaque(opaque);

@@ -140,6 +140,11 @@ impl Inner {
         }
     }
 
+    /// Whether the first axis of a site's value counts the rows of the batch.
+    pub fn has_rows(&self, site: SiteId, ndim: usize) -> bool {
+        ndim > 0 && self.layout(site) != Layout::Other
+    }
+
     /// What people call a slot.
     pub fn slot_name(&self, slot: Slot) -> String {
         match self.sites_of_slots.get(&slot) {

@@ -49,11 +49,18 @@ impl Functions<'_> {
         if let Some(at) = used.iter().position(|u| !u) {
             let key = &self.0[at].0;
             if modules.is_empty() {
-                bail!(NotFound, "a function was given for '{key}', but the description '{}' has no opaque module", program.arch);
+                bail!(
+                    NotFound,
+                    "a function was given for '{key}', but the description '{}' has no opaque module",
+                    program.arch
+                );
             }
             let near = nearest(key, modules.iter().map(|(_, path)| *path), 1);
             let hint = near.first().map_or_else(String::new, |n| format!("; did you mean '{n}'?"));
-            bail!(NotFound, "a function was given for '{key}', which means no opaque module (or others are closer){hint}");
+            bail!(
+                NotFound,
+                "a function was given for '{key}', which means no opaque module (or others are closer){hint}"
+            );
         }
         Ok(bound)
     }

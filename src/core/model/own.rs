@@ -5,9 +5,9 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use super::Model;
 use super::checkpoint::Pieces;
 use super::load::{LoadOptions, OnProgress, Parts};
-use super::Model;
 use crate::core::tensor::Array;
 use crate::error::{Result, bail};
 

@@ -19,7 +19,8 @@ impl Elaborator<'_> {
             _ => main.params.clone(),
         };
         if names.len() > 1 && names.iter().any(|n| n == TOKENS) {
-            let message = format!("Main takes '{TOKENS}' alone, or arrays under other names; found {}", names.join(", "));
+            let message =
+                format!("Main takes '{TOKENS}' alone, or arrays under other names; found {}", names.join(", "));
             return Err(main.source.error(main.pos, message));
         }
         let mut values = Vec::new();

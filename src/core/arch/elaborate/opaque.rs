@@ -33,7 +33,9 @@ impl Elaborator<'_> {
             });
         }
         if let Some((name, _)) = args.call.named.iter().find(|(name, _)| name != "outputs") {
-            return Err(scope.source.error(pos, format!("opaque '{}' takes its arguments without names, found '{name}'", m.path)));
+            return Err(scope
+                .source
+                .error(pos, format!("opaque '{}' takes its arguments without names, found '{name}'", m.path)));
         }
         // Axes as those of the first input, as far as anybody can know: the function may do anything.
         let like = self.info[inputs[0] as usize].layout;
