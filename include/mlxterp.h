@@ -191,6 +191,10 @@ typedef struct mlxterp_intervention mlxterp_intervention;
 /// A loaded model. Reference-counted: traces keep theirs alive. Any thread may use it.
 typedef struct mlxterp_model mlxterp_model;
 
+/// The function of an opaque module (`router: opaque(outputs=2)` in a description), to be given to a model at load.
+/// Immutable; any thread may use it.
+typedef struct mlxterp_opaque mlxterp_opaque;
+
 /// One forward pass of a model over one batch: built lazily, stopped anywhere, changed, continued. Keeps its model
 /// alive. Any thread may use it.
 typedef struct mlxterp_trace mlxterp_trace;
@@ -221,7 +225,39 @@ typedef struct {
     mlxterp_progress_fn progress;
     /// Passed to `progress`.
     void *progress_user;
+    /// Opaque modules of the description: paths, patterns or names, `opaque_count` of them.
+    const char *const *opaque_names;
+    /// The function of each.
+    const mlxterp_opaque *const *opaques;
+    /// How many.
+    size_t opaque_count;
 } mlxterp_model_options;
+
+/// What the function of an opaque module is told. Everything in it is borrowed for the call.
+typedef struct {
+    /// Size of this struct.
+    size_t struct_size;
+    /// Path of the module.
+    const char *path;
+    /// The values that go in, lazy, `input_count` of them.
+    const mlxterp_array *const *inputs;
+    /// How many.
+    size_t input_count;
+    /// How many values the description wants back.
+    size_t output_count;
+    /// Number of rows of the batch.
+    size_t rows;
+    /// Positions of each row that are no padding.
+    const size_t *lengths;
+} mlxterp_opaque_call;
+
+/// The function of an opaque module: puts `output_count` new handles into `out_values` (NULL on entry; the library frees
+/// them). Any status but OK stops the call that ran it with MLXTERP_STATUS_CALLBACK. It may be called again for the same
+/// run, and must depend on nothing but its inputs. It must not use the run or the model that called it (BUSY).
+typedef int32_t (*mlxterp_opaque_fn)(void *user, const mlxterp_opaque_call *call, mlxterp_array **out_values);
+
+/// Gives back what belongs to `user`. May be called from any thread; NULL when nothing is to be given back.
+typedef void (*mlxterp_destroy_fn)(void *user);
 
 /// Options of mlxterp_trace_start. Begin with mlxterp_trace_options_init.
 typedef struct {
@@ -275,9 +311,6 @@ typedef struct {
 /// A hook: puts a new handle into `out_value` (the library frees it), or leaves it NULL for "unchanged". Any status but
 /// OK stops the call that ran the hook with MLXTERP_STATUS_CALLBACK. It must not use the run that called it (BUSY).
 typedef int32_t (*mlxterp_hook_fn)(void *user, const mlxterp_event *event, mlxterp_array **out_value);
-
-/// Gives back what belongs to `user`. May be called from any thread; NULL when nothing is to be given back.
-typedef void (*mlxterp_destroy_fn)(void *user);
 
 #ifdef __cplusplus
 extern "C" {
@@ -374,6 +407,36 @@ mlxterp_status mlxterp_model_decode(const mlxterp_model *model,
 /// Text of one token, with the space before it where it has one. Free with mlxterp_string_free.
 mlxterp_status mlxterp_model_token_to_str(const mlxterp_model *model, uint32_t id, char **out_text);
 
+/// A model from a description (its text, or the name of a shipped one), a config (a JSON object), and `count` arrays under
+/// the names that the description knows. Buffers and dtypes are used as they are: nothing is copied unless
+/// `options->dtype` asks for another dtype. The model shares the arrays; the caller's handles stay the caller's. Of
+/// `options` (may be NULL), dtype, keep_quantised and the opaque modules count.
+mlxterp_status mlxterp_model_from_weights(const char *description,
+                                          const char *config,
+                                          const char *const *names,
+                                          const mlxterp_array *const *arrays,
+                                          size_t count,
+                                          const mlxterp_model_options *options,
+                                          mlxterp_model **out_model);
+
+/// The same with the tensors in files: `.safetensors` files, or directories of them, `count` of them together.
+mlxterp_status mlxterp_model_from_files(const char *description,
+                                        const char *config,
+                                        const char *const *paths,
+                                        size_t count,
+                                        const mlxterp_model_options *options,
+                                        mlxterp_model **out_model);
+
+/// A function for opaque modules (see mlxterp_model_options.opaques). `destroy(user)` is called exactly once, when no
+/// handle and no model uses it any more, on failure too; it may be NULL.
+mlxterp_status mlxterp_opaque_new(mlxterp_opaque_fn function,
+                                  void *user,
+                                  mlxterp_destroy_fn destroy,
+                                  mlxterp_opaque **out_opaque);
+
+/// Ends a handle; models that were loaded with it keep theirs. NULL is fine.
+void mlxterp_opaque_free(mlxterp_opaque *opaque);
+
 /// Encodes texts with the model's tokenizer, special tokens as its own post-processing adds them.
 mlxterp_status mlxterp_batch_from_texts(const mlxterp_model *model,
                                         const char *const *texts,
@@ -385,6 +448,13 @@ mlxterp_status mlxterp_batch_from_tokens(const mlxterp_model *model,
                                          const uint32_t *ids,
                                          const size_t *lengths,
                                          size_t rows,
+                                         mlxterp_batch **out_batch);
+
+/// The arrays that a model takes whose description does not say `Main(ids)`, in the order of `Main`: rows along the first
+/// axis, positions along the second where there are three.
+mlxterp_status mlxterp_batch_from_arrays(const mlxterp_model *model,
+                                         const mlxterp_array *const *arrays,
+                                         size_t count,
                                          mlxterp_batch **out_batch);
 
 /// Number of rows.

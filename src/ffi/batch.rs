@@ -2,14 +2,14 @@
 
 use std::ffi::c_char;
 
-use super::array::{hand_out, mlxterp_array};
+use super::array::{array, hand_out, mlxterp_array};
 use super::door::{door, list, list_by_row, output, text};
 use super::library::mlxterp_status;
 use super::model::mlxterp_model;
 use super::registry::{Handle, borrow, give, take};
 use crate::core::model::Prompts;
 use crate::core::trace::Batch;
-use crate::error::Result;
+use crate::error::{Result, bail};
 
 /// Token ids of one prompt or several, padded on the right. Immutable; any thread may use it.
 pub struct mlxterp_batch(pub(super) Batch);
@@ -56,6 +56,21 @@ pub unsafe extern "C" fn mlxterp_batch_from_tokens(
     })
 }
 
+/// The arrays that a model takes whose description does not say `Main(ids)`, in the order of `Main`: rows along the first
+/// axis, positions along the second where there are three.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mlxterp_batch_from_arrays(
+    model: *const mlxterp_model,
+    arrays: *const *const mlxterp_array,
+    count: usize,
+    out_batch: *mut *mut mlxterp_batch,
+) -> mlxterp_status {
+    hand_out_batch(out_batch, || {
+        let arrays = list(arrays, count, "arrays")?.iter().map(|a| array(*a).cloned()).collect::<Result<Vec<_>>>()?;
+        borrow(model)?.0.batch(Prompts::Arrays(arrays))
+    })
+}
+
 /// Number of rows.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mlxterp_batch_count(batch: *const mlxterp_batch) -> usize {
@@ -80,7 +95,13 @@ pub unsafe extern "C" fn mlxterp_batch_ids(
     batch: *const mlxterp_batch,
     out_array: *mut *mut mlxterp_array,
 ) -> mlxterp_status {
-    hand_out(out_array, || Ok(borrow(batch)?.0.ids().clone()))
+    hand_out(out_array, || {
+        let batch = &borrow(batch)?.0;
+        if !batch.is_tokens() {
+            bail!(InvalidArgument, "the batch holds arrays, not token ids: read them from the trace by their names");
+        }
+        Ok(batch.ids().clone())
+    })
 }
 
 /// Ends a handle. NULL is fine.

@@ -13,6 +13,8 @@ mod door;
 mod intervention;
 mod library;
 mod model;
+mod opaque;
+mod own;
 mod registry;
 mod trace;
 
@@ -24,4 +26,6 @@ pub use cache::*;
 pub use intervention::*;
 pub use library::*;
 pub use model::*;
+pub use opaque::*;
+pub use own::*;
 pub use trace::*;

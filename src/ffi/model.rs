@@ -6,6 +6,7 @@ use super::array::{hand_out, mlxterp_array};
 use super::batch::mlxterp_batch;
 use super::door::{door, hand_out_text, list, optional_text, output, read_struct, text};
 use super::library::mlxterp_status;
+use super::opaque::{mlxterp_opaque, opaques};
 use super::registry::{Handle, borrow, give, take};
 use crate::core::model::{LoadOptions, LoadProgress, Model};
 use crate::core::tensor::Dtype;
@@ -48,6 +49,12 @@ pub struct mlxterp_model_options {
     pub progress: mlxterp_progress_fn,
     /// Passed to `progress`.
     pub progress_user: *mut c_void,
+    /// Opaque modules of the description: paths, patterns or names, `opaque_count` of them.
+    pub opaque_names: *const *const c_char,
+    /// The function of each.
+    pub opaques: *const *const mlxterp_opaque,
+    /// How many.
+    pub opaque_count: usize,
 }
 
 const DEFAULTS: mlxterp_model_options = mlxterp_model_options {
@@ -61,6 +68,9 @@ const DEFAULTS: mlxterp_model_options = mlxterp_model_options {
     cache_dir: std::ptr::null(),
     progress: None,
     progress_user: std::ptr::null_mut(),
+    opaque_names: std::ptr::null(),
+    opaques: std::ptr::null(),
+    opaque_count: 0,
 };
 
 /// Fills in the defaults.
@@ -76,6 +86,27 @@ pub unsafe extern "C" fn mlxterp_model_options_init(options: *mut mlxterp_model_
     })
 }
 
+/// The options as they were given, and as the library has them.
+pub(super) fn options(pointer: *const mlxterp_model_options) -> Result<(mlxterp_model_options, LoadOptions)> {
+    let oldest = std::mem::offset_of!(mlxterp_model_options, progress_user) + size_of::<*mut c_void>();
+    let given = read_struct(pointer, DEFAULTS, oldest, "mlxterp_model_options_init")?;
+    let read = read_options(&given)?;
+    Ok((given, read))
+}
+
+/// Tells the caller's function how far a load has come.
+pub(super) fn teller(o: &mlxterp_model_options) -> impl FnMut(LoadProgress) -> bool + use<> {
+    let (call, user) = (o.progress, o.progress_user);
+    move |p: LoadProgress| match call {
+        None => true,
+        Some(f) => {
+            let stage = if p.stage == "download" { c"download" } else { c"load" };
+            // SAFETY: the caller's function with the caller's pointer, on the caller's thread.
+            unsafe { f(user, stage.as_ptr(), p.done, p.total) == 0 }
+        }
+    }
+}
+
 fn read_options(o: &mlxterp_model_options) -> Result<LoadOptions> {
     let owned = |p, name| optional_text(p, name).map(|t| t.map(str::to_owned));
     let mut options = LoadOptions {
@@ -87,6 +118,7 @@ fn read_options(o: &mlxterp_model_options) -> Result<LoadOptions> {
             other => bail!(InvalidArgument, "options.keep_quantised is {other}: use -1, 0 or 1"),
         },
         description: owned(o.description, "options.description")?,
+        opaque: opaques(o.opaque_names, o.opaques, o.opaque_count)?,
         ..LoadOptions::default()
     };
     options.hub.revision = owned(o.revision, "options.revision")?;
@@ -106,18 +138,8 @@ pub unsafe extern "C" fn mlxterp_model_load(
     door(|| {
         let out = output(out_model, std::ptr::null_mut(), "out_model")?;
         let source = text(source, "source")?;
-        let oldest = std::mem::offset_of!(mlxterp_model_options, progress_user) + size_of::<*mut c_void>();
-        let o = read_struct(options, DEFAULTS, oldest, "mlxterp_model_options_init")?;
-        let read = read_options(&o)?;
-        let (call, user) = (o.progress, o.progress_user);
-        let mut tell = |p: LoadProgress| match call {
-            None => true,
-            Some(f) => {
-                let stage = if p.stage == "download" { c"download" } else { c"load" };
-                // SAFETY: the caller's function with the caller's pointer, on the caller's thread.
-                unsafe { f(user, stage.as_ptr(), p.done, p.total) == 0 }
-            }
-        };
+        let (given, read) = self::options(options)?;
+        let mut tell = teller(&given);
         *out = give(mlxterp_model(Model::load_with(source, &read, Some(&mut tell))?));
         Ok(())
     })
@@ -228,10 +250,7 @@ pub unsafe extern "C" fn mlxterp_model_plan_json(
     batch: *const mlxterp_batch,
     out_text: *mut *mut c_char,
 ) -> mlxterp_status {
-    hand_out_text(out_text, || {
-        let rows = borrow(batch)?.0.rows().to_vec();
-        json(&borrow(model)?.0.plan(rows)?)
-    })
+    hand_out_text(out_text, || json(&borrow(model)?.0.plan_batch(borrow(batch)?.0.clone())?))
 }
 
 /// Logits `[rows, width, vocabulary]` of a plain forward, lazily.

@@ -110,6 +110,7 @@ fn freer(noun: &str) -> unsafe fn(*mut c_void) {
         "mlxterp_trace" => |p| unsafe { mlxterp_trace_free(p.cast()) },
         "mlxterp_cache" => |p| unsafe { mlxterp_cache_free(p.cast()) },
         "mlxterp_intervention" => |p| unsafe { mlxterp_intervention_free(p.cast()) },
+        "mlxterp_opaque" => |p| unsafe { mlxterp_opaque_free(p.cast()) },
         "mlxterp_array" => |p| unsafe { mlxterp_array_free(p.cast()) },
         "c_char" => |p| unsafe { mlxterp_string_free(p.cast()) },
         other => panic!("nobody knows how to free a {other}"),

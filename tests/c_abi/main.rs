@@ -10,6 +10,7 @@ mod case;
 mod doors;
 mod lifetimes;
 mod memory;
+mod opaque;
 mod statuses;
 mod table;
 mod threads;

@@ -16,8 +16,15 @@ unsafe extern "C" fn unchanged(_: *mut c_void, _: *const mlxterp_event, _: *mut 
     0
 }
 
+unsafe extern "C" fn nothing(_: *mut c_void, _: *const mlxterp_opaque_call, _: *mut *mut mlxterp_array) -> i32 {
+    0
+}
+
+/// A model that takes an array and scales it.
+const SCALING: &CStr = c"arch scaling\n\nMain(x):\n  w: param\n  return x * w\n";
+
 macro_rules! table {
-    ($($door:ident $text:literal |$c:ident| ($($argument:expr),*);)*) => {
+    ($($door:ident $text:tt |$c:ident| ($($argument:expr),*);)*) => {
         // SAFETY: the arguments are those that the header asks for, or the spoilt ones that it promises to refuse.
         vec![$((stringify!($door), $text, |$c| unsafe { $door($($argument),*) })),*]
     };
@@ -27,6 +34,9 @@ macro_rules! table {
 pub fn table() -> Vec<Good> {
     table! {
         mlxterp_model_load c"" |c| (source(c), null(), c.out());
+        mlxterp_model_from_weights SCALING |c| (c.text, c"{}".as_ptr(), &c"w".as_ptr(), [c.arrays[0].cast_const()].as_ptr(), 1, null(), c.out());
+        mlxterp_model_from_files c"" |c| (c"llama".as_ptr(), config(), &source(c), 1, null(), c.out());
+        mlxterp_opaque_new c"" |c| (Some(nothing), null_mut(), None, c.out());
         mlxterp_model_info_json c"" |c| (c.model, c.out());
         mlxterp_model_config_json c"" |c| (c.model, c.out());
         mlxterp_model_describe c"" |c| (c.model, c.out());
@@ -39,6 +49,7 @@ pub fn table() -> Vec<Good> {
         mlxterp_batch_from_texts c"!#" |c| (c.model, &c.text, 1, c.out());
         mlxterp_batch_from_tokens c"" |c| (c.model, [3u32].as_ptr(), &1, 1, c.out());
         mlxterp_batch_ids c"" |c| (c.batch, c.out());
+        mlxterp_batch_from_arrays c"" |c| (Scaling::of(c).0, [c.arrays[0].cast_const()].as_ptr(), 1, c.out());
         mlxterp_trace_start c"" |c| (c.model, c.batch, null(), c.out());
         mlxterp_trace_read c"layers.0.attn.output" |c| (c.trace, c.text, c.out());
         mlxterp_trace_write c"layers.0.mlp" |c| (c.trace, c.text, c.arrays[0]);
@@ -105,6 +116,43 @@ fn tensor() -> *mut c_void {
     let tensor = super::case::made(|out| unsafe { mlxterp_array_to_dlpack(array, out) });
     unsafe { mlxterp_array_free(array) };
     tensor
+}
+
+/// A model that takes arrays, in the place of one that takes tokens; a spoilt one is passed on.
+struct Scaling(*mut mlxterp_model, bool);
+
+impl Scaling {
+    fn of(case: &Case) -> Self {
+        // SAFETY: any pointer may be asked.
+        if unsafe { mlxterp_model_num_layers(case.model) } == 0 {
+            return Scaling(case.model, false);
+        }
+        let array = super::case::floats(&[1.5]);
+        let (names, arrays) = ([c"w".as_ptr()], [array.cast_const()]);
+        let (description, config) = (SCALING.as_ptr(), c"{}".as_ptr());
+        let model = super::case::made(|out| unsafe {
+            mlxterp_model_from_weights(description, config, names.as_ptr(), arrays.as_ptr(), 1, null(), out)
+        });
+        unsafe { mlxterp_array_free(array) };
+        Scaling(model, true)
+    }
+}
+
+impl Drop for Scaling {
+    fn drop(&mut self) {
+        if self.1 {
+            unsafe { mlxterp_model_free(self.0) };
+        }
+    }
+}
+
+/// The config of the model in files.
+fn config() -> *const std::ffi::c_char {
+    thread_local!(static CONFIG: std::ffi::CString = {
+        let path = std::path::PathBuf::from(model_path().into_string().unwrap()).join("config.json");
+        std::ffi::CString::new(std::fs::read(path).unwrap()).unwrap()
+    });
+    CONFIG.with(|c| c.as_ptr())
 }
 
 /// The empty text stands for the path of the model; a spoilt one is passed on.

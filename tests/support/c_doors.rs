@@ -7,8 +7,19 @@ use std::path::{Path, PathBuf};
 use syn::{Expr, Fields, FnArg, Item, Lit, Pat, ReturnType, Type};
 
 /// The files of the doors, in the order in which the header tells of them.
-const FILES: [&str; 9] =
-    ["library", "model", "batch", "cache", "trace", "intervention", "array", "array_math", "array_ops"];
+const FILES: [&str; 11] = [
+    "library",
+    "model",
+    "own",
+    "opaque",
+    "batch",
+    "cache",
+    "trace",
+    "intervention",
+    "array",
+    "array_math",
+    "array_ops",
+];
 
 /// A C type, as far as the doors use them.
 #[derive(Clone, Debug)]

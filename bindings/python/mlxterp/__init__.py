@@ -15,6 +15,7 @@ from .activations import Activations, batch_get_activations, get_activations, ru
 from .array import Array
 from .batch import Batch
 from .cache import Cache
+from .calls import Call, call
 from .convert import (
     asarray,
     concatenate,
@@ -69,6 +70,7 @@ __all__ = [
     "Batch",
     "BusyError",
     "Cache",
+    "Call",
     "ConfigError",
     "CorruptFileError",
     "DescriptionError",
@@ -100,6 +102,7 @@ __all__ = [
     "asarray",
     "backend",
     "batch_get_activations",
+    "call",
     "concatenate",
     "evaluate",
     "from_dlpack",

@@ -133,7 +133,25 @@ class mlxterp_model_options(Structure):
         ("cache_dir", c_char_p),
         ("progress", mlxterp_progress_fn),
         ("progress_user", c_void_p),
+        ("opaque_names", POINTER(c_char_p)),
+        ("opaques", POINTER(c_void_p)),
+        ("opaque_count", c_size_t),
     ]
+
+
+class mlxterp_opaque_call(Structure):
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("path", c_char_p),
+        ("inputs", POINTER(c_void_p)),
+        ("input_count", c_size_t),
+        ("output_count", c_size_t),
+        ("rows", c_size_t),
+        ("lengths", POINTER(c_size_t)),
+    ]
+
+
+mlxterp_opaque_fn = CFUNCTYPE(c_int32, c_void_p, POINTER(mlxterp_opaque_call), POINTER(c_void_p))
 
 
 class mlxterp_trace_options(Structure):
@@ -198,8 +216,13 @@ FUNCTIONS = {
     "mlxterp_model_encode": (c_int32, [c_void_p, c_char_p, c_bool, POINTER(c_uint32), c_size_t, POINTER(c_size_t)]),
     "mlxterp_model_decode": (c_int32, [c_void_p, POINTER(c_uint32), c_size_t, c_bool, POINTER(c_void_p)]),
     "mlxterp_model_token_to_str": (c_int32, [c_void_p, c_uint32, POINTER(c_void_p)]),
+    "mlxterp_model_from_weights": (c_int32, [c_char_p, c_char_p, POINTER(c_char_p), POINTER(c_void_p), c_size_t, POINTER(mlxterp_model_options), POINTER(c_void_p)]),
+    "mlxterp_model_from_files": (c_int32, [c_char_p, c_char_p, POINTER(c_char_p), c_size_t, POINTER(mlxterp_model_options), POINTER(c_void_p)]),
+    "mlxterp_opaque_new": (c_int32, [mlxterp_opaque_fn, c_void_p, mlxterp_destroy_fn, POINTER(c_void_p)]),
+    "mlxterp_opaque_free": (None, [c_void_p]),
     "mlxterp_batch_from_texts": (c_int32, [c_void_p, POINTER(c_char_p), c_size_t, POINTER(c_void_p)]),
     "mlxterp_batch_from_tokens": (c_int32, [c_void_p, POINTER(c_uint32), POINTER(c_size_t), c_size_t, POINTER(c_void_p)]),
+    "mlxterp_batch_from_arrays": (c_int32, [c_void_p, POINTER(c_void_p), c_size_t, POINTER(c_void_p)]),
     "mlxterp_batch_count": (c_size_t, [c_void_p]),
     "mlxterp_batch_width": (c_size_t, [c_void_p]),
     "mlxterp_batch_lengths": (POINTER(c_size_t), [c_void_p]),

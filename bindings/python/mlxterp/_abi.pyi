@@ -83,6 +83,7 @@ MLXTERP_INDEX_NEW_AXIS: Final[int]
 STATUS: Final[dict[int, str]]
 
 mlxterp_progress_fn: Any
+mlxterp_opaque_fn: Any
 mlxterp_hook_fn: Any
 mlxterp_destroy_fn: Any
 
@@ -97,6 +98,18 @@ class mlxterp_model_options(Structure):
     cache_dir: bytes | None
     progress: Any
     progress_user: int | None
+    opaque_names: Any
+    opaques: Any
+    opaque_count: int
+
+class mlxterp_opaque_call(Structure):
+    struct_size: int
+    path: bytes | None
+    inputs: Any
+    input_count: int
+    output_count: int
+    rows: int
+    lengths: Any
 
 class mlxterp_trace_options(Structure):
     struct_size: int

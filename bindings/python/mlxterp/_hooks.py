@@ -74,7 +74,8 @@ for _callback in (_call, _forget):
     ctypes.pythonapi.Py_IncRef(py_object(_callback))
 
 
-def _wants_event(function: Callable[..., Any]) -> bool:
+def wants_event(function: Callable[..., Any]) -> bool:
+    """Whether a hook takes the event besides the value."""
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):  # built-in functions may not say
@@ -86,7 +87,7 @@ def _wants_event(function: Callable[..., Any]) -> bool:
 def custom(function: Callable[..., Any], name: str, given_at: Place | None) -> int:
     """A new intervention handle on a function."""
     key = next(_keys)
-    _hooks[key] = _Hook(function, name, _wants_event(function), given_at)
+    _hooks[key] = _Hook(function, name, wants_event(function), given_at)
     out = c_void_p()
     check(lib.mlxterp_intervention_custom(name.encode(), _call, key, _forget, byref(out)))
     return out.value or 0

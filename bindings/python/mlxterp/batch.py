@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from ctypes import byref, c_char_p, c_size_t, c_uint32, c_void_p
 from typing import TYPE_CHECKING, Any
 
 from ._library import Handle, c_text, check, lib
 from .array import Array
+from .dtypes import float32, float64
 from .errors import InvalidArgumentError
 
 if TYPE_CHECKING:
@@ -52,6 +54,8 @@ def batch(model: InterpretableModel, prompts: Any) -> Batch:
     """A batch of a text, token ids, or a list of either; arrays of ids too."""
     if isinstance(prompts, Batch):
         return prompts
+    if model.inputs != ("ids",):
+        return _of_arrays(model, prompts)
     if isinstance(prompts, str):
         prompts = [prompts]
     elif hasattr(prompts, "tolist"):
@@ -70,6 +74,30 @@ def batch(model: InterpretableModel, prompts: Any) -> Batch:
     ids = (c_uint32 * max(len(flat), 1))(*flat)
     lengths = (c_size_t * len(split))(*(len(row) for row in split))
     check(lib.mlxterp_batch_from_tokens(model._handle, ids, lengths, len(split), byref(out)))
+    return Batch(out.value or 0)
+
+
+def _of_arrays(model: InterpretableModel, given: Any) -> Batch:
+    """A batch of the arrays that a model's `Main` takes: one, several in order, or several by name."""
+    from .convert import asarray
+
+    names = model.inputs
+    if isinstance(given, Mapping):
+        unknown, missing = set(given) - set(names), [n for n in names if n not in given]
+        if unknown or missing:
+            raise InvalidArgumentError(f"the model takes {', '.join(names)}; given were {', '.join(map(str, given))}")
+        values = [given[n] for n in names]
+    elif isinstance(given, str):
+        raise InvalidArgumentError(f"the model takes arrays ({', '.join(names)}), not text")
+    elif len(names) == 1:
+        values = [given]
+    else:
+        values = list(given)
+    made = [asarray(v) for v in values]
+    arrays = [a.astype(float32) if a.dtype == float64 else a for a in made]
+    handles = (c_void_p * max(len(arrays), 1))(*(a._handle for a in arrays))
+    out = c_void_p()
+    check(lib.mlxterp_batch_from_arrays(model._handle, handles, len(arrays), byref(out)))
     return Batch(out.value or 0)
 
 

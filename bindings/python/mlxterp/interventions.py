@@ -34,13 +34,19 @@ def _make(door: Any, *arguments: Any) -> int:
 class Intervention(Handle):
     """What is done to a value, and to which part of it. Immutable."""
 
-    __slots__ = ("given_at",)
+    __slots__ = ("given_at", "recipe")
     _free = lib.mlxterp_intervention_free
 
     def __init__(self, handle: int) -> None:
         self._handle = handle
         #: The line that made it.
         self.given_at = users_line()
+        #: What it is made of, where its JSON would not say it all: for those who do it elsewhere than in the library.
+        self.recipe: tuple[Any, ...] | None = None
+
+    def _of(self, *recipe: Any) -> Intervention:
+        self.recipe = recipe
+        return self
 
     def __call__(self) -> Intervention:
         """Itself, so that `zero_out` and `zero_out()` are the same."""
@@ -49,7 +55,14 @@ class Intervention(Handle):
     def _select(self, axis: str, indices: Iterable[int]) -> Intervention:
         chosen = [int(i) for i in indices]
         numbers = (c_int64 * len(chosen))(*chosen)
-        return Intervention(_make(lib.mlxterp_intervention_select, self._handle, axis.encode(), numbers, len(chosen)))
+        made = _make(lib.mlxterp_intervention_select, self._handle, axis.encode(), numbers, len(chosen))
+        return Intervention(made)._of(*self._selected(axis, chosen))
+
+    def _selected(self, axis: str, chosen: Any) -> tuple[Any, ...]:
+        """The recipe with one more selection: a later one along the same axis replaces an earlier one."""
+        if self.recipe is not None and self.recipe[0] == "select":
+            return "select", self.recipe[1], {**self.recipe[2], axis: chosen}
+        return "select", self, {axis: chosen}
 
     def rows(self, *rows: int | Iterable[int]) -> Intervention:
         """The same, on these rows of the batch only (negative from the end)."""
@@ -71,7 +84,8 @@ class Intervention(Handle):
             counts = (c_size_t * len(only))(*(len(row) for row in only))
             numbers = (c_int64 * len(flat))(*flat)
             door = lib.mlxterp_intervention_select_positions_by_row
-            return Intervention(_make(door, self._handle, numbers, counts, len(only)))
+            made = Intervention(_make(door, self._handle, numbers, counts, len(only)))
+            return made._of(*self._selected("positions", [[int(p) for p in row] for row in only]))
         return self._select("positions", _indices(positions))
 
     def then(self, *others: Any) -> Intervention:
@@ -136,13 +150,14 @@ def scale(factor: float) -> Intervention:
 def add_vector(vector: Any, strength: float = 1.0) -> Intervention:
     """The value plus `vector` times `strength`; the vector broadcasts to the site."""
     array = _single(vector)
-    return Intervention(_make(lib.mlxterp_intervention_add_vector, array._handle, float(strength)))
+    made = Intervention(_make(lib.mlxterp_intervention_add_vector, array._handle, float(strength)))
+    return made._of("add_vector", array, float(strength))
 
 
 def replace_with(value: Any) -> Intervention:
     """`value` in place of the value; it broadcasts to the site."""
     array = _single(value)
-    return Intervention(_make(lib.mlxterp_intervention_replace_with, array._handle))
+    return Intervention(_make(lib.mlxterp_intervention_replace_with, array._handle))._of("replace_with", array)
 
 
 def _single(value: Any) -> Any:
@@ -170,7 +185,7 @@ def compose(*parts: Any) -> Intervention:
         parts = tuple(parts[0])
     made = [intervention(p) for p in parts]
     handles = (c_void_p * max(len(made), 1))(*(m._handle for m in made))
-    return Intervention(_make(lib.mlxterp_intervention_compose, handles, len(made)))
+    return Intervention(_make(lib.mlxterp_intervention_compose, handles, len(made)))._of("compose", made)
 
 
 def custom(function: Callable[..., Any], name: str | None = None) -> Intervention:
@@ -183,7 +198,7 @@ def custom(function: Callable[..., Any], name: str | None = None) -> Interventio
         raise TypeError(f"{function!r} is no function")
     label = name or getattr(function, "__name__", None) or type(function).__name__
     c_text(label, "name")
-    return Intervention(_hooks.custom(function, label, users_line()))
+    return Intervention(_hooks.custom(function, label, users_line()))._of("custom", function, label)
 
 
 def from_json(text: str) -> Intervention:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import html
 import json
 import os
+import sys
+from collections.abc import Callable, Mapping
 from ctypes import byref, c_void_p
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from . import _abi
+from . import _abi, _own
 from . import steering as _steering
 from ._library import Handle, c_text, check, lib, take_text
-from ._progress import Progress
 from .array import Array
 from .batch import batch
 from .cache import Cache
@@ -53,17 +54,31 @@ class PlannedSite(NamedTuple):
     on_touch: bool
 
 
-class InterpretableModel(Accessors, Tokens, Names, Handle):
-    """A language model whose every module's input and output has a name, can be read and can be changed.
+def _path(path: str | os.PathLike[str] | None) -> str | None:
+    return None if path is None else os.fspath(path)
 
-    `source` is a directory in mlx-lm's layout, a .gguf file, or a Hugging Face id. Loading never runs code from it.
+
+class InterpretableModel(Accessors, Tokens, Names, Handle):
+    """A model whose every module's input and output has a name, can be read and can be changed.
+
+    `source` is a directory in mlx-lm's layout, a .gguf file, or a Hugging Face id: loading never runs code from it. It may
+    also be an `mlx.nn.Module`, which is used as it is (see `mlxterp.modules`). `from_weights` takes a description of yours.
     """
 
     _free = lib.mlxterp_model_free
 
+    def __new__(cls, source: Any = None, *args: Any, **kwargs: Any) -> InterpretableModel:
+        """A `ModuleModel` for an `mlx.nn.Module`, which is used as it is."""
+        nn = sys.modules.get("mlx.nn")
+        if cls is InterpretableModel and nn is not None and isinstance(source, nn.Module):
+            from .modules import ModuleModel
+
+            return object.__new__(ModuleModel)
+        return object.__new__(cls)
+
     def __init__(
         self,
-        source: str | os.PathLike[str],
+        source: str | os.PathLike[str] | Any,
         *,
         dtype: Any = None,
         keep_quantised: bool | None = None,
@@ -73,6 +88,7 @@ class InterpretableModel(Accessors, Tokens, Names, Handle):
         cache_dir: str | os.PathLike[str] | None = None,
         offline: bool = False,
         progress: Any = None,
+        opaque: Mapping[str, Callable[..., Any]] | None = None,
     ) -> None:
         """Loads.
 
@@ -81,30 +97,49 @@ class InterpretableModel(Accessors, Tokens, Names, Handle):
         arch: an architecture description, the name of a shipped one or the text of a new one.
         revision, token, cache_dir, offline: of the Hugging Face hub.
         progress: a function of (stage, done, total) that may return False to cancel, or tqdm.
+        opaque: functions of the description's opaque modules, by path, pattern or name.
         """
-        options = _abi.mlxterp_model_options()
-        check(lib.mlxterp_model_options_init(byref(options)))
-        options.dtype = None if dtype is None else dtype_of(dtype).encode()
-        options.keep_quantised = -1 if keep_quantised is None else int(keep_quantised)
-        options.offline = int(offline)
-        options.description = None if arch is None else c_text(arch, "arch")
-        options.revision = None if revision is None else c_text(revision, "revision")
-        options.token = None if token is None else c_text(token, "token")
-        options.cache_dir = None if cache_dir is None else c_text(os.fspath(cache_dir), "cache_dir")
-        told = None if progress is None else Progress(progress)
-        if told is not None:
-            options.progress = told.callback
-        out = c_void_p()
-        try:
+        texts = {"description": arch, "revision": revision, "token": token, "cache_dir": _path(cache_dir)}
+        with _own.Options(dtype, keep_quantised, offline, progress, opaque, **texts) as options:
+            out = c_void_p()
             check(lib.mlxterp_model_load(c_text(os.fspath(source), "source"), byref(options), byref(out)))
-        finally:
-            if told is not None:
-                told.close()
         self._handle = out.value or 0
         #: The steerings that are on.
         self.steering: list[_steering.Steering] = []
 
+    @classmethod
+    def from_weights(
+        cls,
+        description: str,
+        weights: Any,
+        config: Mapping[str, Any] | str | None = None,
+        *,
+        dtype: Any = None,
+        keep_quantised: bool | None = None,
+        progress: Any = None,
+        opaque: Mapping[str, Callable[..., Any]] | None = None,
+    ) -> InterpretableModel:
+        """A model of your own: an architecture description (its text, or the name of a shipped one) and its tensors.
+
+        weights: {name: array}, nested as `mlx.nn.Module.parameters()` is or flat, of MLX, numpy, or anything with DLPack;
+            or a .safetensors file, a directory of them, or a list of files. Arrays are shared, not copied, where MLX can:
+            leave the memory of numpy arrays unchanged. They keep their dtypes unless `dtype` says otherwise.
+        config: what the description reads as config.json, as a dict or JSON text.
+        opaque: functions of the description's opaque modules, by path, pattern or name.
+        """
+        with _own.Options(dtype, keep_quantised, False, progress, opaque) as options:
+            handle = _own.make(description, weights, config, options)
+        model = cls.__new__(cls)
+        model._handle = handle
+        model.steering = []
+        return model
+
     # What it is.
+
+    @cached_property
+    def inputs(self) -> tuple[str, ...]:
+        """What a run takes: `("ids",)` for text or token ids, else the names of arrays."""
+        return tuple(self.info["inputs"])
 
     @cached_property
     def info(self) -> dict[str, Any]:
@@ -247,6 +282,8 @@ class InterpretableModel(Accessors, Tokens, Names, Handle):
         cache: Cache | None = None,
     ) -> Trace:
         """Starts a forward pass over a text, token ids, or a list of either. Nothing is computed yet.
+
+        A model whose description takes arrays (`Main(x)`) is given one, or several by name or in order.
 
         interventions: {site or pattern: intervention or function}, applied in this order, after any steering.
         keep: "all" keeps every value from the start; "read" replays the run when something else is read late.

@@ -23,6 +23,11 @@ class Node:
         #: How many numbered children there are.
         self.count = 0
 
+    @property
+    def is_leaf(self) -> bool:
+        """Whether it is a value and no module too. Numbers below it are further values of the same call."""
+        return self.is_value and self.count == len(self.children)
+
     def add(self, path: str) -> None:
         """Puts a site's name into the tree."""
         self.at(path).is_value = True
@@ -70,7 +75,7 @@ class Names:
             raise AttributeError(f"{type(self).__name__} has no attribute '{name}'")
         node = self._child(name)
         # `output` is the logits even where the checkpoint calls its head so: that is `lm_head` everywhere.
-        if node.is_value and (not node.children or node.path == "output"):
+        if node.is_leaf or (node.is_value and node.path == "output"):
             return self._trace_now(node.path).read(node.path)
         return Site(self._scope(), node)
 
@@ -111,7 +116,7 @@ class Site(Names):
         node = self._node.children.get(name)
         if node is None:
             return super().__getattr__(name)
-        if node.is_value and not node.children:
+        if node.is_leaf:
             path = node.path
             return self._root._trace_now(path).read(path)
         return Site(self._root, node)

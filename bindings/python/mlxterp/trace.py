@@ -39,6 +39,21 @@ def innermost(model: InterpretableModel) -> Trace | None:
     return None
 
 
+def enter(trace: Any) -> None:
+    """A trace's block begins: the model's names mean its values."""
+    _running.set((*_running.get(), trace))
+
+
+def leave(trace: Any) -> None:
+    """A trace's block ends."""
+    running = list(_running.get())
+    for i in reversed(range(len(running))):
+        if running[i] is trace:
+            del running[i]
+            break
+    _running.set(tuple(running))
+
+
 def pairs(interventions: Any) -> list[tuple[str, Intervention]]:
     """`{site or pattern: intervention}` (or a list of such pairs) in the given order."""
     if interventions is None:
@@ -215,16 +230,11 @@ class Trace(Names, Handle):
     # The block.
 
     def __enter__(self) -> Trace:
-        _running.set((*_running.get(), self))
+        enter(self)
         return self
 
     def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
-        running = list(_running.get())
-        for i in reversed(range(len(running))):
-            if running[i] is self:
-                del running[i]
-                break
-        _running.set(tuple(running))
+        leave(self)
         if error is None:
             self.finish()
 

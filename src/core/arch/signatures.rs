@@ -157,7 +157,7 @@ const MORE_STATIC: [(&str, &str); 11] = [
 const LATER: [&str; 1] = ["matmul"];
 
 /// Kinds of modules that are no blocks, with what they take.
-const KINDS: [(&str, &str); 10] = [
+const KINDS: [(&str, &str); 11] = [
     ("linear", ""),
     ("embedding", ""),
     ("rmsnorm", "| eps offset groups affine"),
@@ -168,6 +168,7 @@ const KINDS: [(&str, &str); 10] = [
     ("switch", ""),
     ("multilinear", "| transpose"),
     ("conv", ""),
+    ("opaque", "| outputs"),
 ];
 
 fn signature(text: &'static str) -> Signature {

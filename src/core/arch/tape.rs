@@ -309,6 +309,8 @@ pub enum Op {
     },
     /// Choosing among experts, keys or rows.
     Choice(Choice),
+    /// A function of the host, given at load: any number of values in and out.
+    Opaque,
     /// A matrix for each head: `x W_h^T`, or `x W_h` when not transposed.
     MultiLinear {
         weights: Weights,
@@ -414,6 +416,8 @@ impl Op {
             Op::Special(
                 Special::PositionAxis { .. } | Special::Alibi { .. } | Special::IsStart | Special::NGramIds { .. },
             ) => Vec::new(),
+            // Whether MLX can differentiate it is the function's own affair: nothing is promised.
+            Op::Opaque => Vec::new(),
             _ => inputs.to_vec(),
         }
     }
@@ -444,7 +448,7 @@ pub struct Instr {
 /// Where a slot's value comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Producer {
-    /// The token ids.
+    /// What the run is given: the token ids, or the array of that number.
     Input,
     /// An instruction, by index.
     Instr(u32),
@@ -540,8 +544,10 @@ pub struct Program {
     pub arch: String,
     /// The instructions, in an order in which each one's inputs are made before it.
     pub instrs: Vec<Instr>,
-    /// Each slot's producer. Slot 0 is the token ids.
+    /// Each slot's producer. The first ones are the inputs.
     pub slots: Vec<Producer>,
+    /// Names of the inputs as `Main` calls them, by slot: `ids` alone, or arrays.
+    pub inputs: Vec<String>,
     /// Names of the checkpoint's tensors the tape uses, after the weight rules.
     pub tensors: Vec<String>,
     /// Named values in execution order: full path -> hook.
@@ -569,12 +575,20 @@ impl Program {
     }
 
     /// Where a slot's value comes from once its other names are looked through.
-    pub fn origin(&self, mut slot: Slot) -> Producer {
-        loop {
-            match self.slots[slot as usize] {
-                Producer::Alias(of) => slot = of,
-                other => return other,
-            }
+    pub fn origin(&self, slot: Slot) -> Producer {
+        self.slots[self.source(slot) as usize]
+    }
+
+    /// The slot in which a value was made, its other names looked through.
+    pub fn source(&self, mut slot: Slot) -> Slot {
+        while let Producer::Alias(of) = self.slots[slot as usize] {
+            slot = of;
         }
+        slot
+    }
+
+    /// Whether a run is given token ids rather than arrays.
+    pub fn takes_tokens(&self) -> bool {
+        self.inputs.first().is_none_or(|name| name == "ids")
     }
 }

@@ -65,12 +65,18 @@ impl Intervention {
 /// Standard normal numbers of the site's shape. Each row is drawn alone at its own length, so that it gets in a padded
 /// batch what it gets in a run of its own.
 fn noise_like(old: &Array, seed: u64, scene: &Scene<'_>) -> Result<Array> {
-    let Some(axes) = axes(scene.layout, old.ndim()).filter(|a| a.position < old.ndim()) else {
+    let Some(axes) = axes(scene.layout, old.ndim()) else {
         bail!(InvalidArgument, "noise needs a site with rows and positions; this one has shape {:?}", old.shape());
     };
     // SplitMix64's increment spreads neighbouring site numbers over the key space.
     let key = seed ^ scene.site_number.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    let width = old.dim(axes.position as i32);
+    let Some(position) = axes.position else {
+        let mut shape = old.shape().to_vec();
+        shape[0] = 1;
+        let own = t::random_normal(&shape, Dtype::Float32, key)?;
+        return t::broadcast_to(&own, old.shape());
+    };
+    let width = old.dim(position as i32);
     let mut by_length: Vec<(usize, Array)> = Vec::new();
     let mut rows = Vec::new();
     for length in scene.batch.lengths() {
@@ -79,13 +85,13 @@ fn noise_like(old: &Array, seed: u64, scene: &Scene<'_>) -> Result<Array> {
             continue;
         }
         let mut shape = old.shape().to_vec();
-        (shape[0], shape[axes.position]) = (1, *length as i32);
+        (shape[0], shape[position]) = (1, *length as i32);
         let own = t::random_normal(&shape, Dtype::Float32, key)?;
-        shape[axes.position] = (width - length) as i32;
+        shape[position] = (width - length) as i32;
         let row = if width == *length {
             own
         } else {
-            t::concatenate([&own, &t::full(&shape, 0.0, Dtype::Float32)?], axes.position as i32)?
+            t::concatenate([&own, &t::full(&shape, 0.0, Dtype::Float32)?], position as i32)?
         };
         by_length.push((*length, row.clone()));
         rows.push(row);

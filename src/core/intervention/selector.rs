@@ -36,7 +36,7 @@ pub struct Selector {
 
 /// Places of the meanings among a layout's axes.
 pub(super) struct Axes {
-    pub position: usize,
+    pub position: Option<usize>,
     pub head: Option<usize>,
     pub feature: Option<usize>,
 }
@@ -44,15 +44,19 @@ pub(super) struct Axes {
 /// Where rows (always axis 0), positions, heads and features stand.
 pub(super) fn axes(layout: Layout, ndim: usize) -> Option<Axes> {
     let (position, head, feature) = match layout {
-        Layout::Tokens => (1, None, None),
-        Layout::Hidden => (1, None, Some(2)),
-        Layout::Heads => (2, Some(1), Some(3)),
-        Layout::PerHead => (1, Some(2), Some(3)),
-        Layout::Scores => (2, Some(1), None),
-        Layout::Experts => (1, None, ndim.checked_sub(1)),
+        Layout::Tokens => (Some(1), None, None),
+        // `[batch, feature]`, or images and the like, in models that take arrays: rows and features, but no positions.
+        Layout::Hidden if ndim != 3 => (None, None, ndim.checked_sub(1)),
+        Layout::Hidden => (Some(1), None, Some(2)),
+        Layout::Heads => (Some(2), Some(1), Some(3)),
+        Layout::PerHead => (Some(1), Some(2), Some(3)),
+        Layout::Scores => (Some(2), Some(1), None),
+        Layout::Experts => (Some(1), None, ndim.checked_sub(1)),
         Layout::Other => return None,
     };
-    Some(Axes { position, head, feature })
+    let there = |axis: &usize| *axis < ndim;
+    let axes = Axes { position, head, feature };
+    [position, head, feature].iter().flatten().all(there).then_some(axes).filter(|_| ndim > 0)
 }
 
 impl Selector {
@@ -63,7 +67,7 @@ impl Selector {
 
     /// The mask over a site of this shape: true where the selector points, broadcast over what it does not restrict.
     pub(super) fn mask(&self, site: &str, layout: Layout, shape: &[i32], batch: &Batch) -> Result<Array> {
-        let Some(axes) = axes(layout, shape.len()).filter(|a| a.position < shape.len()) else {
+        let Some(axes) = axes(layout, shape.len()) else {
             bail!(
                 InvalidArgument,
                 "'{site}' has shape {shape:?}, whose axes have no names: select nothing, or slice it yourself"
@@ -75,7 +79,10 @@ impl Selector {
             parts.push(along(0, shape.len(), &marks(rows, size(0), site, "row")?)?);
         }
         if let Some(positions) = &self.positions {
-            parts.push(self.position_mask(positions, site, axes.position, shape, batch)?);
+            let Some(axis) = axes.position else {
+                bail!(InvalidArgument, "'{site}' has no position axis (shape {shape:?}): select rows or neurons");
+            };
+            parts.push(self.position_mask(positions, site, axis, shape, batch)?);
         }
         if let Some(heads) = &self.heads {
             let Some(axis) = axes.head else {

@@ -23,7 +23,7 @@ pub struct Capability {
 }
 
 /// The capability of every site, by site number.
-pub(super) fn manifest(program: &Program, sites: &Sites) -> Vec<Capability> {
+pub(super) fn manifest(program: &Program, sites: &Sites, bounded: &[Slot]) -> Vec<Capability> {
     let tape = Tape::of(program);
     let differentiable = tape.differentiable();
     let mut all: Vec<Capability> = program
@@ -31,7 +31,7 @@ pub(super) fn manifest(program: &Program, sites: &Sites) -> Vec<Capability> {
         .iter()
         .map(|(_, hook)| Capability {
             verified: None,
-            writable: hook.slot != 0,
+            writable: hook.slot as usize >= program.inputs.len() || !bounded.contains(&hook.slot),
             differentiable: differentiable.contains(&hook.slot),
         })
         .collect();
@@ -120,7 +120,7 @@ impl<'a> Tape<'a> {
         let mut reached = FxHashSet::default();
         let mut stack = vec![self.program.output];
         while let Some(slot) = stack.pop() {
-            if slot == 0 || !reached.insert(slot) {
+            if (slot == 0 && self.program.takes_tokens()) || !reached.insert(slot) {
                 continue;
             }
             if let Producer::Alias(s) = self.program.slots[slot as usize] {

@@ -25,6 +25,8 @@ use crate::error::{Result, bail, err};
 enum Piece {
     /// As it lies in a safetensors file.
     Plain(RawTensor),
+    /// An array that is in memory already.
+    Given(Array),
     /// A GGUF tensor to be unpacked.
     Ggml(PlacedTensor),
     /// One of the three tensors into which MLX packs a GGUF tensor: weight, scales or biases.
@@ -57,6 +59,8 @@ pub(super) struct Order<'a> {
     pub config: &'a Value,
     /// The dtype of floats.
     pub dtype: Dtype,
+    /// Whether floats keep the dtype they have.
+    pub as_given: bool,
     /// Whether packed weights stay packed.
     pub keep_packed: bool,
 }
@@ -72,6 +76,34 @@ impl Pieces {
         let checkpoint = Checkpoint::open_dir(dir)?;
         let by_name = checkpoint.tensors().iter().map(|(n, t)| (n.clone(), Piece::Plain(t.clone())));
         Ok(Self { by_name: by_name.collect(), packed: BTreeMap::new(), half: Dtype::Float16 })
+    }
+
+    /// Arrays in memory under the names of a checkpoint.
+    pub fn of_arrays(arrays: BTreeMap<String, Array>) -> Self {
+        let by_name = arrays.into_iter().map(|(name, array)| (name, Piece::Given(array)));
+        Self { by_name: by_name.collect(), packed: BTreeMap::new(), half: Dtype::Float16 }
+    }
+
+    /// Safetensors files, or directories of them, together.
+    pub fn of_files<P: AsRef<Path>>(files: &[P]) -> Result<Self> {
+        let mut all = Self { by_name: BTreeMap::new(), packed: BTreeMap::new(), half: Dtype::Float16 };
+        for path in files.iter().map(AsRef::as_ref) {
+            let checkpoint = match path.is_dir() {
+                true => Checkpoint::open_dir(path)?,
+                false => Checkpoint::open_safetensors(path)?,
+            };
+            for (name, tensor) in checkpoint.tensors() {
+                if all.by_name.insert(name.clone(), Piece::Plain(tensor.clone())).is_some() {
+                    bail!(Corrupt, "'{name}' is in '{}' and in another of the files", path.display());
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    /// Whether they are arrays in memory rather than files.
+    pub fn are_arrays(&self) -> bool {
+        self.by_name.values().any(|p| matches!(p, Piece::Given(_)))
     }
 
     /// Tensors, config and tokenizer of a GGUF file. `packed` keeps what MLX can hold packed.
@@ -111,6 +143,7 @@ impl Pieces {
     pub fn own_dtype(&self) -> Dtype {
         let floats = self.by_name.values().filter_map(|p| match p {
             Piece::Plain(t) => float_dtype(t.dtype()),
+            Piece::Given(a) => Some(a.dtype()).filter(|d| d.is_float()),
             _ => Some(self.half),
         });
         floats.into_iter().find(|d| *d != Dtype::Float32).unwrap_or(Dtype::Float32)
@@ -118,7 +151,8 @@ impl Pieces {
 
     /// Loads what the program uses.
     pub fn load(&self, order: &Order<'_>, progress: &mut Option<OnProgress<'_>>) -> Result<Loaded> {
-        let Order { program, plan, shapes, config, dtype, keep_packed } = *order;
+        let Order { program, plan, shapes, config, dtype, as_given, keep_packed } = *order;
+        let asked = (!as_given).then_some(dtype);
         let n = program.tensors.len();
         let mut loaded = Loaded { tensors: vec![None; n], quantization: vec![None; n] };
         let total: u64 = self.by_name.values().map(|p| p.bytes() as u64).sum();
@@ -140,7 +174,7 @@ impl Pieces {
         sequence.sort_by_key(|id| std::cmp::Reverse(size(*id)));
         for id in sequence {
             match modules.get(&(id as u32)) {
-                None => loaded.tensors[id] = Some(self.materialise(planned(id)?, Some(dtype))?),
+                None => loaded.tensors[id] = Some(self.materialise(planned(id)?, asked)?),
                 Some(w) => {
                     let q = self.quantization_of(w, config, program, shapes)?;
                     let part = |t: u32| self.materialise(planned(t as usize)?, None);
@@ -148,8 +182,9 @@ impl Pieces {
                     let scales = part(w.scales.ok_or_else(|| err!(Corrupt, "{} has no scales", w.path))?)?;
                     let biases = w.biases.map(part).transpose()?;
                     // MLX works in the dtype of the scales; those of other modes are exponents, not numbers.
-                    let widened =
-                        |a: Array| if q.mode == "affine" { evaluated(tensor::cast(&a, dtype)?) } else { Ok(a) };
+                    let widened = |a: Array| {
+                        if q.mode == "affine" && !as_given { evaluated(tensor::cast(&a, dtype)?) } else { Ok(a) }
+                    };
                     let (scales, biases) = (widened(scales)?, biases.map(widened).transpose()?);
                     if keep_packed {
                         loaded.tensors[id] = Some(weight);
@@ -304,11 +339,13 @@ fn float_dtype(raw: RawDtype) -> Option<Dtype> {
 }
 
 impl Piece {
-    fn raw(&self) -> &RawTensor {
+    /// The tensor in its file, if it is in one.
+    fn raw(&self) -> Option<&RawTensor> {
         match self {
-            Piece::Plain(raw) => raw,
-            Piece::Ggml(placed) => &placed.raw,
-            Piece::Part(packing, _) => &packing.placed.raw,
+            Piece::Plain(raw) => Some(raw),
+            Piece::Given(_) => None,
+            Piece::Ggml(placed) => Some(&placed.raw),
+            Piece::Part(packing, _) => Some(&packing.placed.raw),
         }
     }
 
@@ -316,12 +353,16 @@ impl Piece {
     fn bytes(&self) -> usize {
         match self {
             Piece::Part(_, part) if *part > 0 => 0,
-            _ => self.raw().bytes().len(),
+            Piece::Given(array) => array.byte_size(),
+            _ => self.raw().map_or(0, |raw| raw.bytes().len()),
         }
     }
 
     fn shape(&self) -> Vec<usize> {
-        let mut shape = self.raw().shape().to_vec();
+        if let Piece::Given(array) = self {
+            return array.dims();
+        }
+        let mut shape = self.raw().map_or_else(Vec::new, |raw| raw.shape().to_vec());
         if let (Piece::Part(packing, part), Some(last)) = (self, shape.last_mut()) {
             let bits = ggml_type(&packing.placed.raw).and_then(repack::mlx_bits).unwrap_or(4);
             *last = if *part == 0 { *last * bits / 32 } else { *last / 32 };
@@ -333,7 +374,8 @@ impl Piece {
         match self {
             Piece::Part(_, 0) => "U32".to_owned(),
             Piece::Part(..) => "F16".to_owned(),
-            _ => self.raw().dtype().to_string(),
+            Piece::Given(array) => array.dtype().name().to_owned(),
+            _ => self.raw().map_or_else(String::new, |raw| raw.dtype().to_string()),
         }
     }
 
@@ -341,10 +383,16 @@ impl Piece {
     fn read(&self, name: &str, dtype: Option<Dtype>) -> Result<Array> {
         let array = match self {
             Piece::Plain(raw) => read_plain(raw, name, dtype)?,
+            Piece::Given(array) => match dtype.filter(|_| array.dtype().is_float()) {
+                Some(dtype) if dtype != array.dtype() => evaluated(tensor::cast(array, dtype)?)?,
+                _ => evaluated(array.clone())?,
+            },
             Piece::Ggml(placed) => read_ggml(placed, dtype.unwrap_or(Dtype::Float32))?,
             Piece::Part(packing, part) => packing.take(*part)?,
         };
-        self.raw().release_pages();
+        if let Some(raw) = self.raw() {
+            raw.release_pages();
+        }
         Ok(array)
     }
 }

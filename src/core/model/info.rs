@@ -32,6 +32,8 @@ pub struct Info {
     pub dtype: &'static str,
     /// `cpu`, `metal` or `cuda`.
     pub backend: &'static str,
+    /// What `Main` takes: `ids` for token ids, else names of arrays.
+    pub inputs: Vec<String>,
     /// Number of named values.
     pub sites: usize,
     /// How many of them mean provably what their name says (see [`Model::capabilities`]).
@@ -101,6 +103,7 @@ impl Model {
             bytes: inner.parameters.byte_size(),
             dtype: inner.parameters.dtype.name(),
             backend: tensor::backend(),
+            inputs: inner.program.inputs.clone(),
             sites: inner.program.hooks.len(),
             verified_sites: self.capabilities().iter().filter(|c| c.verified.is_some()).count(),
             unverified: self.unverified(),

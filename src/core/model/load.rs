@@ -6,11 +6,12 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::checkpoint::{Order, Pieces};
-use super::{Inner, Model, Parameters};
+use super::{Functions, Inner, Model, Parameters};
 use crate::core::arch::{self, Description, TensorInfo, library};
 use crate::core::hub::{self, HubOptions, ModelFiles};
 use crate::core::tensor::{self, Dtype};
 use crate::core::text::Tokenizer;
+use crate::core::trace::Opaque;
 use crate::error::{ErrorKind, Result, bail, err};
 
 /// How a model is to be loaded.
@@ -24,8 +25,19 @@ pub struct LoadOptions {
     pub keep_quantised: Option<bool>,
     /// Name of a shipped architecture description, or the text of a new one. By default the config's `model_type` decides.
     pub description: Option<String>,
+    /// Functions for the description's opaque modules, by path, pattern or name.
+    pub opaque: Vec<(String, Opaque)>,
     /// Where and how to look for a Hugging Face id.
     pub hub: HubOptions,
+}
+
+/// What a model is made of.
+pub(super) struct Parts {
+    pub pieces: Pieces,
+    pub config: Value,
+    pub tokenizer: Option<Tokenizer>,
+    /// What was asked for; by default the description's name.
+    pub name: Option<String>,
 }
 
 /// How far a load has come, in bytes.
@@ -53,7 +65,6 @@ impl Model {
             None => true,
         };
         let files = hub::resolve(source, &options.hub, Some(&mut tell))?;
-        let cpu = tensor::uses_cpu();
         let packed = options.keep_quantised.unwrap_or(tensor::packed_products_are_sound_and_fast());
         let (pieces, config, tokenizer) = match &files {
             ModelFiles::Directory(dir) => {
@@ -62,21 +73,41 @@ impl Model {
             }
             ModelFiles::Gguf(path) => Pieces::of_gguf(path, packed)?,
         };
+        let parts = Parts { pieces, config, tokenizer, name: Some(source.to_owned()) };
+        Self::assemble(parts, options, progress)
+    }
+
+    /// Description, config and tensors put together.
+    pub(super) fn assemble(parts: Parts, options: &LoadOptions, mut progress: Option<OnProgress<'_>>) -> Result<Self> {
+        let Parts { pieces, config, tokenizer, name } = parts;
+        let packed = options.keep_quantised.unwrap_or(tensor::packed_products_are_sound_and_fast());
         let config = arch::normalise(config)?;
         let infos = pieces.infos();
         let description = describe(&config, options.description.as_deref(), &infos)?;
-        let dtype = options.dtype.unwrap_or(if cpu { Dtype::Float32 } else { pieces.own_dtype() });
+        // Arrays of the user's stay what they are; files are read for what the backend is good at.
+        let as_given = options.dtype.is_none() && pieces.are_arrays();
+        let files = if tensor::uses_cpu() { Dtype::Float32 } else { pieces.own_dtype() };
+        let dtype = options.dtype.unwrap_or(if as_given { pieces.own_dtype() } else { files });
         if !dtype.is_float() {
             bail!(InvalidArgument, "a model cannot compute in {dtype}: use float32, bfloat16 or float16");
         }
         let plan = arch::plan_weights(&description, &config, &infos)?;
         let shapes = plan.iter().map(|(name, e)| Ok((name.clone(), e.shape(&infos)?))).collect::<Result<_>>()?;
         let program = arch::elaborate(&description, &arch::with_layout(&config, &infos), &shapes)?;
-        let order =
-            Order { program: &program, plan: &plan, shapes: &shapes, config: &config, dtype, keep_packed: packed };
+        let order = Order {
+            program: &program,
+            plan: &plan,
+            shapes: &shapes,
+            config: &config,
+            dtype,
+            as_given,
+            keep_packed: packed,
+        };
         let loaded = pieces.load(&order, &mut progress)?;
-        let parameters = Parameters::new(&program, loaded.tensors, loaded.quantization, dtype)?;
-        Ok(Model(std::sync::Arc::new(Inner::new(source.to_owned(), config, program, parameters, tokenizer)?)))
+        let opaque = Functions(&options.opaque).bind(&program)?;
+        let parameters = Parameters::new(&program, loaded.tensors, loaded.quantization, dtype)?.with_opaque(opaque);
+        let name = name.unwrap_or_else(|| program.arch.clone());
+        Ok(Model(std::sync::Arc::new(Inner::new(name, config, program, parameters, tokenizer)?)))
     }
 }
 

@@ -5,7 +5,10 @@ mod checkpoint;
 mod experts;
 mod expression;
 mod info;
+mod inputs;
 mod load;
+mod opaque;
+mod own;
 mod parameters;
 mod prompts;
 mod rope;
@@ -21,6 +24,7 @@ pub use capability::Capability;
 pub(crate) use experts::{ExpertSite, Target};
 pub use info::{ExpertsInfo, Info, ModuleInfo};
 pub use load::{LoadOptions, LoadProgress, OnProgress};
+pub(crate) use opaque::Functions;
 pub use parameters::Parameters;
 pub use prompts::Prompts;
 pub use sites::{SiteId, Sites};
@@ -50,19 +54,34 @@ pub(crate) struct Inner {
     capabilities: OnceLock<Vec<Capability>>,
     /// How many token ids the embedding has rows for.
     vocabulary: usize,
+    /// Inputs whose whole numbers choose rows of a table, and how many rows it has.
+    indexing: Vec<(Slot, usize)>,
     /// How many positions a learned embedding of positions has rows for.
     positions: Option<usize>,
 }
 
+/// See the fields of the same names of [`Inner`].
+struct Reach {
+    vocabulary: usize,
+    indexing: Vec<(Slot, usize)>,
+    positions: Option<usize>,
+}
+
 /// How far token ids and positions may go: rows of the smallest embedding of each. MLX does not check indices.
-fn reach(program: &Program, parameters: &Parameters) -> Result<(usize, Option<usize>)> {
-    let (mut ids, mut positions) = (None, None);
+fn reach(program: &Program, parameters: &Parameters) -> Result<Reach> {
+    let (mut indexing, mut positions) = (Vec::<(Slot, usize)>::new(), None);
     for instr in &program.instrs {
         let Op::Embedding(w) = &instr.op else { continue };
         let rows = parameters.tensor(w.weight)?.dim(0);
         let least = |known: Option<usize>, rows: usize| Some(known.map_or(rows, |k| k.min(rows)));
         match program.origin(instr.inputs[0]) {
-            Producer::Input => ids = least(ids, rows),
+            Producer::Input => {
+                let slot = program.source(instr.inputs[0]);
+                match indexing.iter_mut().find(|(s, _)| *s == slot) {
+                    Some((_, known)) => *known = rows.min(*known),
+                    None => indexing.push((slot, rows)),
+                }
+            }
             Producer::Instr(at) => {
                 if let Op::Positions { add } = program.instrs[at as usize].op {
                     positions = least(positions, rows.saturating_sub(usize::try_from(add).unwrap_or(0)));
@@ -71,7 +90,8 @@ fn reach(program: &Program, parameters: &Parameters) -> Result<(usize, Option<us
             Producer::Alias(_) => {}
         }
     }
-    Ok((ids.unwrap_or(0), positions))
+    let vocabulary = indexing.first().map_or(0, |(_, rows)| *rows);
+    Ok(Reach { vocabulary: if program.takes_tokens() { vocabulary } else { 0 }, indexing, positions })
 }
 
 impl Inner {
@@ -86,11 +106,12 @@ impl Inner {
         for (site, (_, hook)) in program.hooks.iter().enumerate() {
             sites_of_slots.entry(hook.slot).or_insert(site);
         }
-        let (vocabulary, positions) = reach(&program, &parameters)?;
+        let Reach { vocabulary, indexing, positions } = reach(&program, &parameters)?;
         Ok(Self {
             name,
             config,
             vocabulary,
+            indexing,
             positions,
             uses: Uses::of(&program),
             straight: Straight::of(&program),
@@ -111,13 +132,19 @@ impl Inner {
         self.program.hooks[site].1.layout
     }
 
-    /// Which axis of a site counts positions.
-    pub fn position_axis(&self, site: SiteId) -> Option<usize> {
+    /// Which axis of a site's value with that many axes counts positions.
+    pub fn position_axis(&self, site: SiteId, ndim: usize) -> Option<usize> {
         match self.layout(site) {
+            Layout::Hidden if ndim != 3 => None,
             Layout::Hidden | Layout::PerHead | Layout::Tokens | Layout::Experts => Some(1),
             Layout::Heads | Layout::Scores => Some(2),
             Layout::Other => None,
         }
+    }
+
+    /// Whether the first axis of a site's value counts the rows of the batch.
+    pub fn has_rows(&self, site: SiteId, ndim: usize) -> bool {
+        ndim > 0 && self.layout(site) != Layout::Other
     }
 
     /// What people call a slot.
@@ -154,7 +181,8 @@ impl Model {
 
     /// What may be relied on at each site, by site number: proven from the tape, nothing is run.
     pub fn capabilities(&self) -> &[Capability] {
-        self.0.capabilities.get_or_init(|| capability::manifest(&self.0.program, &self.0.sites))
+        let indexing = || self.0.indexing.iter().map(|(slot, _)| *slot).collect::<Vec<_>>();
+        self.0.capabilities.get_or_init(|| capability::manifest(&self.0.program, &self.0.sites, &indexing()))
     }
 
     /// `config.json`, normalised to one spelling.
@@ -216,9 +244,14 @@ impl Model {
         Some((trained as f64 * factor) as usize)
     }
 
-    /// Tokens of prompts, checked and padded.
+    /// Tokens of prompts, checked and padded; or the arrays that the model takes, checked.
     pub fn batch(&self, prompts: impl Into<Prompts>) -> Result<Batch> {
-        let rows = match prompts.into() {
+        let prompts = prompts.into();
+        if !self.0.program.takes_tokens() || matches!(prompts, Prompts::Arrays(_)) {
+            return self.array_batch(prompts);
+        }
+        let rows = match prompts {
+            Prompts::Arrays(_) => Vec::new(),
             Prompts::Tokens(rows) => rows,
             Prompts::Text(texts) => {
                 let tokenizer = self.tokenizer()?;
@@ -258,6 +291,11 @@ impl Model {
 
     /// Shape and dtype of every site for these prompts, without computing anything.
     pub fn plan(&self, prompts: impl Into<Prompts>) -> Result<Vec<PlannedSite>> {
-        trace::plan(&self.0, self.batch(prompts)?)
+        self.plan_batch(self.batch(prompts)?)
+    }
+
+    /// [`Model::plan`] for a batch that [`Model::batch`] checked.
+    pub fn plan_batch(&self, batch: Batch) -> Result<Vec<PlannedSite>> {
+        trace::plan(&self.0, batch)
     }
 }

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use super::rope::Rotation;
 use crate::core::arch::tape::{Op, Program, TensorId, Weights};
 use crate::core::tensor::{self, Array, Dtype, Quantization};
+use crate::core::trace::Opaque;
 use crate::error::{Result, err};
 
 /// Everything an executor multiplies by.
@@ -15,6 +16,8 @@ pub struct Parameters {
     /// Scales and biases of packed weights.
     packing: Vec<bool>,
     rotations: HashMap<u32, Rotation>,
+    /// Functions of opaque modules by instruction.
+    opaque: HashMap<u32, Opaque>,
     /// The dtype in which the model computes.
     pub dtype: Dtype,
 }
@@ -53,7 +56,13 @@ impl Parameters {
                 _ => {}
             }
         }
-        Ok(Self { tensors, transposed, quantization, packing, rotations, dtype })
+        Ok(Self { tensors, transposed, quantization, packing, rotations, opaque: HashMap::new(), dtype })
+    }
+
+    /// With the functions of opaque modules, by instruction.
+    pub(crate) fn with_opaque(mut self, opaque: HashMap<u32, Opaque>) -> Self {
+        self.opaque = opaque;
+        self
     }
 
     /// Tensors without a tape, for the tests of single operations.
@@ -68,7 +77,8 @@ impl Parameters {
     pub(crate) fn packed_arrays(tensors: Vec<Option<Array>>, quantization: Vec<Option<Quantization>>) -> Self {
         let n = tensors.len();
         let (transposed, packing) = (vec![None; n], vec![false; n]);
-        Self { tensors, transposed, quantization, packing, rotations: HashMap::new(), dtype: Dtype::Float32 }
+        let (rotations, opaque) = (HashMap::new(), HashMap::new());
+        Self { tensors, transposed, quantization, packing, rotations, opaque, dtype: Dtype::Float32 }
     }
 
     /// A tensor by number.
@@ -96,6 +106,10 @@ impl Parameters {
     /// How a weight is packed in memory, if it is.
     pub fn quantization(&self, id: TensorId) -> Option<&Quantization> {
         self.quantization[id as usize].as_ref()
+    }
+
+    pub(crate) fn opaque(&self, instr: u32) -> Result<&Opaque> {
+        self.opaque.get(&instr).ok_or_else(|| err!(NotFound, "instruction {instr} has no function"))
     }
 
     pub(crate) fn rotation(&self, instr: u32) -> &Rotation {

@@ -1,12 +1,16 @@
 //! What a trace may be started on.
 
-/// One prompt or several, as text or as token ids.
-#[derive(Clone, Debug, PartialEq, Eq)]
+use crate::core::tensor::Array;
+
+/// One prompt or several, as text or as token ids; for a model whose `Main` takes arrays, those.
+#[derive(Clone, Debug)]
 pub enum Prompts {
     /// Text, for the model's tokenizer.
     Text(Vec<String>),
     /// Token ids, one list a row.
     Tokens(Vec<Vec<u32>>),
+    /// The arrays that `Main` takes, in its order.
+    Arrays(Vec<Array>),
 }
 
 impl From<&str> for Prompts {
@@ -42,6 +46,18 @@ impl From<Vec<u32>> for Prompts {
 impl From<&[u32]> for Prompts {
     fn from(ids: &[u32]) -> Self {
         Prompts::Tokens(vec![ids.to_vec()])
+    }
+}
+
+impl From<&Array> for Prompts {
+    fn from(array: &Array) -> Self {
+        Prompts::Arrays(vec![array.clone()])
+    }
+}
+
+impl From<Vec<Array>> for Prompts {
+    fn from(arrays: Vec<Array>) -> Self {
+        Prompts::Arrays(arrays)
     }
 }
 

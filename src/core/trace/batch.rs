@@ -1,4 +1,4 @@
-//! The tokens of a run: rows of unequal length, padded on the right.
+//! What a run is over: tokens in rows of unequal length, padded on the right, or arrays of the user's.
 //!
 //! Right padding makes a row of a batch what its solo run is without any mask: a causal query never sees what comes
 //! after it, positions count from the row's own beginning, and the row's last token is at its own length.
@@ -15,7 +15,8 @@ pub struct Batch {
     rows: Vec<Vec<u32>>,
     lengths: Vec<usize>,
     width: usize,
-    ids: Array,
+    /// By slot: the token ids, or the arrays that the model takes.
+    inputs: Vec<Array>,
     /// Position of each row's first token.
     starts: Vec<usize>,
     /// What the cache holds in front.
@@ -55,7 +56,18 @@ impl Batch {
             rows.iter().flat_map(|row| (0..width).map(|p| row.get(p).copied().unwrap_or(padding) as i32)).collect();
         let ids = Array::from_slice(&flat, &[rows.len(), width])?;
         let starts = vec![0; rows.len()];
-        Ok(Self { rows, lengths, width, ids, starts, past: Arc::default() })
+        Ok(Self { rows, lengths, width, inputs: vec![ids], starts, past: Arc::default() })
+    }
+
+    /// Arrays instead of tokens, checked by the model: rows along axis 0, positions along axis 1 where there are three.
+    pub(crate) fn of_arrays(inputs: Vec<Array>) -> Result<Self> {
+        let Some(first) = inputs.first() else { bail!(InvalidArgument, "a batch of no arrays") };
+        if first.ndim() == 0 || first.dim(0) == 0 {
+            bail!(Shape, "an input of shape {:?}: its first axis counts the rows, at least one", first.shape());
+        }
+        let (n, width) = (first.dim(0), if first.ndim() == 3 { first.dim(1) } else { 1 });
+        let rows = vec![Vec::new(); n];
+        Ok(Self { rows, lengths: vec![width; n], width, inputs, starts: vec![0; n], past: Arc::default() })
     }
 
     /// The same tokens, standing after those that `cache` has seen.
@@ -94,13 +106,18 @@ impl Batch {
             bail!(InvalidArgument, "fork_rows({n}): a batch of more than {most} rows");
         }
         let rows: Vec<_> = self.rows.iter().cloned().cycle().take(self.rows.len() * n).collect();
-        let ids = crate::core::tensor::concatenate(std::iter::repeat_n(&self.ids, n), 0)?;
+        // An array that is no row of anything (a table, say) is shared by all rows as it is.
+        let all = |a: &Array| match a.ndim() > 0 && a.dim(0) == self.len() {
+            true => crate::core::tensor::concatenate(std::iter::repeat_n(a, n), 0),
+            false => Ok(a.clone()),
+        };
+        let inputs = self.inputs.iter().map(all).collect::<Result<_>>()?;
         let past = self.past.iter().map(|s| Segment { width: s.width, lengths: s.lengths.repeat(n) }).collect();
         Ok(Self {
             lengths: self.lengths.repeat(n),
             rows,
             width: self.width,
-            ids,
+            inputs,
             starts: self.starts.repeat(n),
             past: Arc::new(past),
         })
@@ -136,9 +153,19 @@ impl Batch {
         self.lengths.iter().any(|n| *n != self.width)
     }
 
-    /// The ids `[batch, position]`, int32, padded on the right.
+    /// The ids `[batch, position]`, int32, padded on the right; of a model that takes arrays, the first of them.
     pub fn ids(&self) -> &Array {
-        &self.ids
+        &self.inputs[0]
+    }
+
+    /// What the run is given, by slot: the ids, or the arrays that the model takes.
+    pub fn inputs(&self) -> &[Array] {
+        &self.inputs
+    }
+
+    /// Whether it is over token ids rather than arrays.
+    pub fn is_tokens(&self) -> bool {
+        self.rows.iter().any(|row| !row.is_empty())
     }
 
     /// Position of each row's first token: how many tokens its cache has seen.

@@ -15,19 +15,12 @@ pub struct Straight {
     steps: Vec<(u32, SmallVec<[Slot; 4]>)>,
 }
 
-fn source(program: &Program, mut slot: Slot) -> Slot {
-    while let Producer::Alias(s) = program.slots[slot as usize] {
-        slot = s;
-    }
-    slot
-}
-
 impl Straight {
     /// Reads a tape backwards from its output.
     pub fn of(program: &Program) -> Self {
         let mut wanted = vec![false; program.slots.len()];
         let mut last_use_seen = vec![false; program.slots.len()];
-        let output = source(program, program.output);
+        let output = program.source(program.output);
         (wanted[output as usize], last_use_seen[output as usize]) = (true, true);
         let mut steps = Vec::new();
         for (i, instr) in program.instrs.iter().enumerate().rev() {
@@ -36,7 +29,7 @@ impl Straight {
                 continue;
             }
             let mut free = SmallVec::new();
-            for s in instr.inputs.iter().map(|s| source(program, *s)) {
+            for s in instr.inputs.iter().map(|s| program.source(*s)) {
                 wanted[s as usize] = true;
                 if !std::mem::replace(&mut last_use_seen[s as usize], true) {
                     free.push(s);
@@ -54,7 +47,9 @@ pub(crate) fn forward(model: &Inner, batch: &Batch) -> Result<Array> {
     let _gate = gate();
     let program = &model.program;
     let mut values: Vec<Option<Array>> = vec![None; program.slots.len()];
-    values[0] = Some(batch.ids().clone());
+    for (slot, input) in batch.inputs().iter().enumerate() {
+        values[slot] = Some(input.clone());
+    }
     let mut masks = Masks::default();
     let missing = || err!(Backend, "a value of the tape is missing");
     for (i, free) in &model.straight.steps {
@@ -62,7 +57,7 @@ pub(crate) fn forward(model: &Inner, batch: &Batch) -> Result<Array> {
         let made = {
             let mut inputs: SmallVec<[&Array; 6]> = SmallVec::new();
             for s in &instr.inputs {
-                inputs.push(values[source(program, *s) as usize].as_ref().ok_or_else(missing)?);
+                inputs.push(values[program.source(*s) as usize].as_ref().ok_or_else(missing)?);
             }
             let parameters = &model.parameters;
             let mut around = Surroundings { parameters, batch, masks: &mut masks, cache: None, kept: None };
@@ -75,5 +70,5 @@ pub(crate) fn forward(model: &Inner, batch: &Batch) -> Result<Array> {
             values[*s as usize] = None;
         }
     }
-    values[source(program, program.output) as usize].take().ok_or_else(missing)
+    values[program.source(program.output) as usize].take().ok_or_else(missing)
 }

@@ -4,7 +4,7 @@ use smallvec::{SmallVec, smallvec};
 
 use super::batch::Batch;
 use super::cache::{Cache, State};
-use super::{attention, experts, recurrent, special};
+use super::{attention, experts, opaque, recurrent, special};
 use crate::core::arch::tape::{Binary, Index, Instr, Op, Operand, Reduce, Unary};
 use crate::core::model::Parameters;
 use crate::core::tensor::{self as t, Array, Dtype};
@@ -128,6 +128,7 @@ fn run(instr: &Instr, index: u32, x: &[&Array], around: &mut Surroundings<'_>) -
         Op::Special(op) => return special::special(op, index, x, around),
         Op::Switch { weights, bounded } => experts::switch(weights, *bounded, x[0], x[1], p)?,
         Op::Choice(choice) => return experts::choose(choice, x, around),
+        Op::Opaque => return opaque::call(instr, index, x, around),
         Op::Positions { add } => positions(around.batch, x[0].dim(1), *add)?,
     }])
 }

@@ -47,7 +47,8 @@ fn one(edit: &Edit, reached: bool, batch: &Batch, model: &Inner) -> Result<Recei
         reached,
     };
     let (Some(base), Some(after)) = (&edit.base, &edit.after) else { return Ok(receipt) };
-    let squares = squares_by_position(base, after, model.position_axis(edit.site))?;
+    let position = model.position_axis(edit.site, base.ndim());
+    let squares = squares_by_position(base, after, position, model.has_rows(edit.site, base.ndim()))?;
     let (rows, width) = (squares.dim(0), squares.dim(1));
     let squares = squares.to_vec::<f32>()?;
     let mut total = 0.0;
@@ -59,7 +60,7 @@ fn one(edit: &Edit, reached: bool, batch: &Batch, model: &Inner) -> Result<Recei
             if s != 0.0 {
                 total += s;
                 receipt.rows.push(row);
-                if width == batch.width() {
+                if position.is_some() && width == batch.width() {
                     receipt.positions.push(p);
                 }
             }
@@ -73,15 +74,15 @@ fn one(edit: &Edit, reached: bool, batch: &Batch, model: &Inner) -> Result<Recei
 }
 
 /// `[rows, positions]`: the squared change summed over all other axes.
-fn squares_by_position(base: &Array, after: &Array, position: Option<usize>) -> Result<Array> {
+fn squares_by_position(base: &Array, after: &Array, position: Option<usize>, has_rows: bool) -> Result<Array> {
     let (base, after) = (tensor::cast(base, Dtype::Float32)?, tensor::cast(after, Dtype::Float32)?);
     // The most negative finite scores overflow when squared; an equal pair must still give 0.
     let mut s = tensor::square(&tensor::sub(&after, &base)?)?;
-    let Some(position) = position else {
+    if position.is_none() && !has_rows {
         return tensor::reshape(&tensor::sum_all(&s)?, &[1, 1]);
-    };
-    for axis in (1..s.ndim()).rev().filter(|a| *a != position) {
+    }
+    for axis in (1..s.ndim()).rev().filter(|a| Some(*a) != position) {
         s = tensor::sum(&s, axis as i32, true)?;
     }
-    tensor::reshape(&s, &[base.dim(0) as i32, base.dim(position as i32) as i32])
+    tensor::reshape(&s, &[base.dim(0) as i32, position.map_or(1, |p| base.dim(p as i32) as i32)])
 }

@@ -46,6 +46,11 @@ pub(crate) struct Run {
     trimmed: bool,
 }
 
+/// Whether a slot is an input whose numbers were checked as indices when the run began.
+fn model_reads_as_ids(model: &Inner, slot: Slot) -> bool {
+    (slot as usize) < model.program.inputs.len() && !model.writable_input(slot)
+}
+
 /// What the walk does next.
 enum Step {
     Visit(Slot),
@@ -181,7 +186,10 @@ impl Run {
             return;
         }
         match self.producer(slot) {
-            Producer::Input => self.memo[slot as usize] = Some(self.batch.ids().clone()),
+            Producer::Input => {
+                self.memo[slot as usize] = self.batch.inputs().get(slot as usize).cloned();
+                stack.push(Step::Edit(slot));
+            }
             Producer::Alias(source) => {
                 stack.push(Step::Edit(slot));
                 stack.push(Step::Visit(source));
@@ -348,8 +356,9 @@ impl Run {
     /// Adds an edit at its slot. Everything after sees the new value; an error if some of it was handed out.
     pub fn write(&mut self, edit: Edit) -> Result<()> {
         let slot = self.model.slot(edit.site);
-        if slot == 0 {
-            bail!(InvalidArgument, "'ids' is read-only: start another trace with other tokens");
+        if model_reads_as_ids(&self.model, slot) {
+            let name = self.model.slot_name(slot);
+            bail!(InvalidArgument, "'{name}' is read-only: start another trace with other tokens");
         }
         self.touch(slot, true)?;
         if let Some(seen) = self.seen_from(slot) {

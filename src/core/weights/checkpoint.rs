@@ -26,6 +26,11 @@ impl Checkpoint {
         Ok(Self { tensors: directory::open(path.as_ref())?, metadata: None })
     }
 
+    /// Opens one safetensors file, whatever its name.
+    pub fn open_safetensors(path: impl AsRef<Path>) -> Result<Self> {
+        Ok(Self { tensors: super::safetensors::open(path.as_ref())?, metadata: None })
+    }
+
     /// Opens a GGUF file. Names are the file's own; [`super::gguf_model`] knows the model's.
     pub fn open_gguf(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();

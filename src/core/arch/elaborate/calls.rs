@@ -225,6 +225,7 @@ impl Elaborator<'_> {
             "rotary" => "Rope",
             "switch" => "Switch",
             "conv" => "Conv",
+            "opaque" => "Opaque",
             block => block,
         };
         let node = TreeNode { path: path.to_owned(), kind: kind.to_owned(), tensors: Vec::new() };

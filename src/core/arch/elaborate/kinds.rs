@@ -28,6 +28,7 @@ impl Elaborator<'_> {
             "multilinear" => self.multilinear(&args, x),
             "switch" => self.switch(m, x, &given, scope, pos),
             "conv" => self.convolution(&args, x),
+            "opaque" => self.opaque(&args),
             other => Err(self.unavailable("kind", other, scope, pos)),
         }
     }

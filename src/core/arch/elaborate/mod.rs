@@ -6,9 +6,11 @@ mod calls;
 mod experts;
 mod expr;
 mod functions;
+mod inputs;
 mod kind_args;
 mod kinds;
 mod numbers;
+mod opaque;
 mod ops;
 mod recurrent;
 mod rotary;
@@ -177,11 +179,9 @@ impl<'a> Elaborator<'a> {
             bail!(Description, "{}: expected a block 'Main(ids):', found none", arch.name);
         };
         self.program.arch.clone_from(&arch.name);
-        self.program.slots.push(Producer::Input);
-        self.info.push(SlotInfo::of(Layout::Tokens));
-        self.add_hook("ids", 0);
+        let inputs = self.inputs(&main)?;
         let root = self.root.to_owned();
-        let result = self.block(&main, &root, vec![Value::Slot(0)], Vec::new(), None)?;
+        let result = self.block(&main, &root, inputs, Vec::new(), None)?;
         let result = match result {
             Value::List(l) => l.first().cloned().unwrap_or(Value::None),
             other => other,
