@@ -39,7 +39,7 @@ const MISTAKES: &[(&str, &str)] = &[
     ("arch mine\nconfig:\n  n = [1)", "mine line 3, column 9: expected ']' for the '[' of line 3, found ')'"),
     (
         "arch mine\nweights:\n  dorp x",
-        "mine line 3, column 3: expected a weight rule (drop, rename, transpose, squeeze, add, stack, halve, move, conv_layout, mla_split, split_experts, unit_rows, clear), found 'dorp'; did you mean 'drop'?",
+        "mine line 3, column 3: expected a weight rule (drop, rename, transpose, squeeze, add, stack, halve, move, unflatten, conv_layout, mla_split, split_experts, unit_rows, clear), found 'dorp'; did you mean 'drop'?",
     ),
     ("arch mine\nweights:\n  rename x", "mine line 3, column 10: expected 'from -> to' after 'rename', found 'x'"),
     (
