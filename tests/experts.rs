@@ -328,3 +328,29 @@ fn packed_experts_of_every_kind_compute_as_their_unpacked_matrices() {
         }
     }
 }
+
+#[test]
+fn experts_fused_as_transformers_5_holds_them_are_taken_apart() {
+    let entry = Entry::read("mixtral");
+    let gate = std::cell::RefCell::new(None);
+    let folder = tempfile::tempdir().unwrap();
+    stored(&entry, folder.path(), serde_json::Value::Null, &|module, whole| {
+        let (layer, kind) = module.split_once(".block_sparse_moe.switch_mlp.").unwrap();
+        match kind {
+            "gate_proj" => {
+                *gate.borrow_mut() = Some(whole);
+                Vec::new()
+            }
+            "up_proj" => {
+                let both = [gate.borrow_mut().take().unwrap(), whole];
+                let fused = mlxterp::core::tensor::concatenate(&both, 1).unwrap();
+                vec![(format!("{layer}.mlp.experts.gate_up_proj"), fused)]
+            }
+            _ => vec![(format!("{layer}.mlp.experts.down_proj"), whole)],
+        }
+    });
+    let options = LoadOptions { dtype: Some(Dtype::Float32), ..LoadOptions::default() };
+    let (model, ids) = mixtral();
+    let fused = support::load(folder.path(), &options).forward(ids.clone()).unwrap();
+    assert_eq!(values(&fused), values(&model.forward(ids).unwrap()));
+}
