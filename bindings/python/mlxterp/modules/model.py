@@ -14,6 +14,7 @@ from ..errors import InvalidArgumentError, UnsupportedError
 from ..model import InterpretableModel, SiteInfo
 from ..sites import Node
 from ..trace import pairs
+from .runs import Runs
 from .trace import ModuleTrace
 from .tree import Tree
 from .values import leaves, rebuilt, to_mx
@@ -200,7 +201,7 @@ class ModuleModel(InterpretableModel):
         together along their first axis, and `trace.of(i)` gives the rows of each.
         """
         call, rows = self._given(args, kwargs)
-        trace = ModuleTrace(self, call, keep, strict, rows)
+        trace = ModuleTrace(self, Runs(self._modules_tree, call), keep, strict, rows)
         trace.start([pair for s in self.steering for pair in s.interventions] + pairs(interventions))
         return trace
 
