@@ -60,7 +60,8 @@ print(json.dumps({
 
 
 def run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    path = os.pathsep.join([str(ROOT / "bindings" / "python"), os.environ.get("PYTHONPATH", "")])
+    checkout = [] if "MLXTERP_TEST_INSTALLED" in os.environ else [str(ROOT / "bindings" / "python")]
+    path = os.pathsep.join([*checkout, os.environ.get("PYTHONPATH", "")])
     return subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,
