@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 
-use crate::{model, paths, python as environments, setup, shell, swift};
+use crate::{model, paths, python as environments, setup, shell, swift, wheel};
 
 /// A name, and the work; it is told whether it was asked for by name.
 type Step = (&'static str, fn(bool) -> Result<()>);
@@ -16,6 +16,7 @@ const STEPS: &[Step] = &[
     ("rust", rust),
     ("python", python),
     ("python-mlx", python_mlx),
+    ("wheel", wheel::test),
     ("swift", swift::test),
     ("docs", docs),
 ];

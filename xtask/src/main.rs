@@ -14,6 +14,7 @@ mod setup;
 mod shell;
 mod swift;
 mod swift_snippets;
+mod wheel;
 mod xcframework;
 
 use std::process::ExitCode;
@@ -52,6 +53,12 @@ enum Task {
         /// The folder to install into; it may be moved afterwards.
         #[arg(long)]
         prefix: std::path::PathBuf,
+        /// A library that is built already. Default: build one with optimisation.
+        #[arg(long)]
+        library: Option<std::path::PathBuf>,
+    },
+    /// Make the Python wheel with the library inside.
+    Wheel {
         /// A library that is built already. Default: build one with optimisation.
         #[arg(long)]
         library: Option<std::path::PathBuf>,
@@ -96,6 +103,7 @@ fn run(task: Task) -> Result<()> {
         }
         Task::Test { only, skip } => check::run(&only, &skip),
         Task::Install { prefix, library } => install::run(&prefix, library.as_deref()),
+        Task::Wheel { library } => wheel::run(library.as_deref()).map(|path| println!("{}", path.display())),
         Task::Xcframework => xcframework::run().map(|path| println!("{}", path.display())),
         Task::Swift => swift::Toolchain::ready().map(|swift| println!("{swift}")),
         Task::FetchModel => {

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
-sys.path.insert(0, str(ROOT / "bindings" / "python"))
+if "MLXTERP_TEST_INSTALLED" not in os.environ:
+    sys.path.insert(0, str(ROOT / "bindings" / "python"))
 
 import mlxterp  # noqa: E402
 
