@@ -105,7 +105,7 @@ fn eight_bit_floats_in_blocks() {
     let scale = small.remove(&lone).unwrap();
     small.insert(lone.replace("_scale_inv", "_scale"), scale);
     let folder = tempfile::tempdir().unwrap();
-    let message = load(folder.path(), &config, &small).unwrap_err().message().to_owned();
+    let message = load(folder.path(), &config, &small).err().unwrap().message().to_owned();
     assert!(message.contains("_scale"), "{message}");
 }
 
