@@ -151,7 +151,11 @@ impl Elaborator<'_> {
         let part = |s: usize| match (axis, equal) {
             (-1, true) => info.clone().width(width.map(|w| w / n)),
             (-1, false) => info.clone().width(Some(s)),
-            _ => SlotInfo { layout: Layout::Other, ..info.clone() },
+            // Whole heads: each part has its own number of them.
+            (1, _) if info.layout == Layout::Heads => {
+                info.clone().heads(if equal { info.heads.map(|h| h / n) } else { Some(s) })
+            }
+            _ => SlotInfo { layout: Layout::Other, heads: None, ..info.clone() },
         };
         let outputs = sizes.iter().map(|s| part(*s)).collect();
         let op = Op::Split { sizes: if equal { Vec::new() } else { sizes }, axis };
