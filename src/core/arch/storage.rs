@@ -38,6 +38,7 @@ type Plan = BTreeMap<String, WeightExpr>;
 
 /// The plan of a checkpoint as it lies there, with stored forms told apart.
 pub(super) fn plain(names: &BTreeMap<String, TensorInfo>, config: &Value) -> Result<Plan> {
+    ternary(config)?;
     let mut plan: Plan = names.keys().map(|n| (n.clone(), raw(n))).collect();
     for (name, info) in names {
         match &*info.dtype {
@@ -58,6 +59,19 @@ pub(super) fn plain(names: &BTreeMap<String, TensorInfo>, config: &Value) -> Res
 
 fn raw(name: &str) -> WeightExpr {
     WeightExpr::Raw(name.to_owned())
+}
+
+/// BitNet's linears round their inputs to 8 bits besides: run as plain ones they would compute something else.
+fn ternary(config: &Value) -> Result<()> {
+    if config.pointer("/quantization_config/quant_method").is_some_and(|m| m == "bitnet") {
+        bail!(
+            Unsupported,
+            "quantization_config in config.json says 'bitnet': weights of three values, and inputs rounded to 8 bits, \
+             which is not computed here. To run unpacked weights as plain numbers, which is not what the model was \
+             trained to do, take quantization_config away"
+        );
+    }
+    Ok(())
 }
 
 /// `w` and `w_scale_inv`: what DeepSeek publishes.

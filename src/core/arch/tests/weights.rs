@@ -129,6 +129,17 @@ fn latent_attention_is_split_by_the_config() {
 }
 
 #[test]
+fn ternary_weights_are_refused_and_not_run_as_plain_ones() {
+    let d = for_model_type("bitnet").unwrap();
+    let t = infos(&[("model.layers.0.mlp.up_proj.weight", &[4, 8])]);
+    assert!(plan_weights(&d, &json!({"quantization_config": null}), &t).is_ok());
+    let config = json!({"quantization_config": {"quant_method": "bitnet", "quantization_mode": "online"}});
+    let e = plan_weights(&d, &config, &t).unwrap_err();
+    assert_eq!(e.kind(), crate::error::ErrorKind::Unsupported);
+    assert!(e.message().starts_with("quantization_config in config.json says 'bitnet'"), "{e}");
+}
+
+#[test]
 fn a_child_adds_to_its_parents_rules_or_clears_them() {
     let find = |n: &str| (n == "base").then(|| "arch base\nweights:\n  drop a\nMain(ids):\n  return ids".to_owned());
     let left = |text: &str| {
