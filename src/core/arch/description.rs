@@ -135,10 +135,11 @@ impl Description {
                 sub.insert(key.to_owned(), v.clone());
             }
         }
-        // `qwen3_vl_text` inside `qwen3_vl` is the wrapper's own, and so is a flat configuration.
+        // `qwen3_vl_text` inside `qwen3_vl` is the wrapper's own unless it has a description, and so is a flat
+        // configuration.
         let own = config.pointer("/text_config/model_type").and_then(Value::as_str).filter(|t| {
             let known = |k: &String| k == t || t.strip_suffix("_text") == Some(k);
-            !self.types.iter().any(known) && !inner.types.iter().any(|k| k == t)
+            library::supported().contains(t) || !self.types.iter().any(known)
         });
         let inner = match own.map(|t| (t, library::for_model_type(t))) {
             Some((_, Ok(d))) if d.wraps.is_none() => d,
