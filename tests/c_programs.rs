@@ -94,6 +94,18 @@ fn a_wrong_path_is_a_message_and_not_a_crash() {
 }
 
 #[test]
+fn a_model_of_ones_own_runs_and_leaves_nothing_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = compile(&root().join("examples/c/own_model.c"), folder.path());
+    // relu([1 2], [3 4] times up) = [1 2 0], [3 4 0]; twice that times down, less the sums 3 and 7.
+    let expected = "hidden: 1 2 0 3 4 0\ngate.output: 2 4 0 6 8 0\ngate.output.1: 3 7\noutput: 7 15\noutput: 10 22\n\
+                    the function was called 1 time(s)\nlive handles: 0\n";
+    assert_eq!(run(&program, &[]), expected);
+    let Some(mut valgrind) = valgrind() else { return };
+    assert_eq!(String::from_utf8(succeed(valgrind.arg(&program)).stdout).unwrap(), expected);
+}
+
+#[test]
 fn valgrind_finds_no_error_and_no_leak_in_the_tour() {
     let Some(mut valgrind) = valgrind() else { return };
     let folder = tempfile::tempdir().unwrap();

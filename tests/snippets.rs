@@ -181,22 +181,42 @@ fn included_files_are_those_that_run() {
 fn python_snippets_run() {
     require_model();
     for (page, fences) in by_page("python") {
-        // Blank lines in between keep the line numbers of the page in tracebacks.
-        let mut program = String::new();
-        for fence in &fences {
-            let line: usize = fence.place.rsplit(':').next().unwrap().parse().unwrap();
-            program.push_str(&"\n".repeat(line - program.matches('\n').count()));
-            program.push_str(&fence.text);
+        let (with_mlx, plain): (Vec<Fence>, Vec<Fence>) = fences.into_iter().partition(|f| f.info == "python,mlx");
+        for (python, fences) in [(python(), plain), (python_with_mlx(), with_mlx)] {
+            if !fences.is_empty() {
+                run_python(&python, &page, &fences);
+            }
         }
-        let name = page.strip_prefix(root()).unwrap().display().to_string();
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join(name.replace('/', "_")).with_extension("py");
-        std::fs::write(&file, program).unwrap();
-        let mut python = Command::new(python());
-        python.arg(&file).env("PYTHONPATH", root().join("bindings/python"));
-        python.env("MLXTERP_LIBRARY", c_build::library());
-        run(&mut python, &name);
     }
+}
+
+/// All these fences of a page, one after another in one interpreter.
+fn run_python(python: &Path, page: &Path, fences: &[Fence]) {
+    // Blank lines in between keep the line numbers of the page in tracebacks.
+    let mut program = String::new();
+    for fence in fences {
+        let line: usize = fence.place.rsplit(':').next().unwrap().parse().unwrap();
+        program.push_str(&"\n".repeat(line - program.matches('\n').count()));
+        program.push_str(&fence.text);
+    }
+    let name = page.strip_prefix(root()).unwrap().display().to_string();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join(name.replace('/', "_")).with_extension("py");
+    std::fs::write(&file, program).unwrap();
+    let mut python = Command::new(python);
+    python.arg(&file).env("PYTHONPATH", root().join("bindings/python"));
+    python.env("MLXTERP_LIBRARY", c_build::library());
+    run(&mut python, &name);
+}
+
+/// The environment that has MLX's Python package too.
+fn python_with_mlx() -> PathBuf {
+    let own = root().join("target/venv/python-mlx/bin/python");
+    assert!(
+        own.exists(),
+        "the snippets with MLX need its Python package: run `cargo xtask test --only python-mlx` once"
+    );
+    own
 }
 
 /// The environment of the Python tests, which has numpy; else the system's, if that has it.

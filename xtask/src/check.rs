@@ -47,8 +47,9 @@ fn clippy(_asked: bool) -> Result<()> {
 }
 
 fn rust(_asked: bool) -> Result<()> {
-    // The snippets of the docs run Python with numpy.
+    // The snippets of the docs run Python with numpy, and some with MLX.
     environments::environment("python")?;
+    environments::environment("python-mlx")?;
     model::make_4bit()?;
     shell::run(shell::cargo().args(["test", "--workspace", "--no-fail-fast"]))
 }

@@ -89,6 +89,7 @@ class InterpretableModel(Accessors, Tokens, Names, Handle):
         offline: bool = False,
         progress: Any = None,
         opaque: Mapping[str, Callable[..., Any]] | None = None,
+        tokenizer: Any = None,
     ) -> None:
         """Loads.
 
@@ -98,7 +99,10 @@ class InterpretableModel(Accessors, Tokens, Names, Handle):
         revision, token, cache_dir, offline: of the Hugging Face hub.
         progress: a function of (stage, done, total) that may return False to cancel, or tqdm.
         opaque: functions of the description's opaque modules, by path, pattern or name.
+        tokenizer: mlx-lm's or transformers', for an mlx.nn.Module that is to take text; files bring their own.
         """
+        if tokenizer is not None:
+            raise TypeError("tokenizer= is for an mlx.nn.Module: a checkpoint brings its own tokenizer")
         texts = {"description": arch, "revision": revision, "token": token, "cache_dir": _path(cache_dir)}
         with _own.Options(dtype, keep_quantised, offline, progress, opaque, **texts) as options:
             out = c_void_p()

@@ -142,7 +142,7 @@ impl Packed {
     ) -> Result<Self> {
         let last = |w: &WeightExpr| Ok::<_, crate::error::Error>(w.shape(tensors)?.last().copied().unwrap_or(0));
         let (words, groups) = (last(&weight)?, last(&scales)?);
-        let fits = groups > 0 && columns % groups == 0 && (words * 32) % columns == 0 && words > 0;
+        let fits = groups > 0 && columns.is_multiple_of(groups) && (words * 32).is_multiple_of(columns) && words > 0;
         if !fits {
             bail!(Corrupt, "{}: {words} words with {groups} scales a row do not hold {columns} values", weight.name());
         }

@@ -587,6 +587,12 @@ impl Program {
         slot
     }
 
+    /// Whether an input may be changed: token ids, and numbers that choose rows of a table, are checked when a run begins.
+    pub fn is_free(&self, input: Slot) -> bool {
+        let chooses = |i: &Instr| matches!(i.op, Op::Embedding(_)) && self.source(i.inputs[0]) == input;
+        !self.takes_tokens() && !self.instrs.iter().any(chooses)
+    }
+
     /// Whether a run is given token ids rather than arrays.
     pub fn takes_tokens(&self) -> bool {
         self.inputs.first().is_none_or(|name| name == "ids")

@@ -23,7 +23,7 @@ pub struct Capability {
 }
 
 /// The capability of every site, by site number.
-pub(super) fn manifest(program: &Program, sites: &Sites, bounded: &[Slot]) -> Vec<Capability> {
+pub(super) fn manifest(program: &Program, sites: &Sites) -> Vec<Capability> {
     let tape = Tape::of(program);
     let differentiable = tape.differentiable();
     let mut all: Vec<Capability> = program
@@ -31,7 +31,7 @@ pub(super) fn manifest(program: &Program, sites: &Sites, bounded: &[Slot]) -> Ve
         .iter()
         .map(|(_, hook)| Capability {
             verified: None,
-            writable: hook.slot as usize >= program.inputs.len() || !bounded.contains(&hook.slot),
+            writable: hook.slot as usize >= program.inputs.len() || program.is_free(hook.slot),
             differentiable: differentiable.contains(&hook.slot),
         })
         .collect();

@@ -1,17 +1,9 @@
 //! Models that take arrays instead of token ids.
 
-use super::{Inner, Model, Prompts};
-use crate::core::arch::tape::Slot;
+use super::{Model, Prompts};
 use crate::core::tensor::Array;
 use crate::core::trace::Batch;
 use crate::error::{Result, bail};
-
-impl Inner {
-    /// Whether an input may be changed: token ids, and numbers that choose rows of a table, were checked when the run began.
-    pub fn writable_input(&self, slot: Slot) -> bool {
-        !self.program.takes_tokens() && !self.indexing.iter().any(|(s, _)| *s == slot)
-    }
-}
 
 impl Model {
     /// What `Main` takes: `ids` for token ids, else names of arrays.

@@ -181,8 +181,7 @@ impl Model {
 
     /// What may be relied on at each site, by site number: proven from the tape, nothing is run.
     pub fn capabilities(&self) -> &[Capability] {
-        let indexing = || self.0.indexing.iter().map(|(slot, _)| *slot).collect::<Vec<_>>();
-        self.0.capabilities.get_or_init(|| capability::manifest(&self.0.program, &self.0.sites, &indexing()))
+        self.0.capabilities.get_or_init(|| capability::manifest(&self.0.program, &self.0.sites))
     }
 
     /// `config.json`, normalised to one spelling.

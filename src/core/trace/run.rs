@@ -46,11 +46,6 @@ pub(crate) struct Run {
     trimmed: bool,
 }
 
-/// Whether a slot is an input whose numbers were checked as indices when the run began.
-fn model_reads_as_ids(model: &Inner, slot: Slot) -> bool {
-    (slot as usize) < model.program.inputs.len() && !model.writable_input(slot)
-}
-
 /// What the walk does next.
 enum Step {
     Visit(Slot),
@@ -356,7 +351,8 @@ impl Run {
     /// Adds an edit at its slot. Everything after sees the new value; an error if some of it was handed out.
     pub fn write(&mut self, edit: Edit) -> Result<()> {
         let slot = self.model.slot(edit.site);
-        if model_reads_as_ids(&self.model, slot) {
+        let program = &self.model.program;
+        if (slot as usize) < program.inputs.len() && !program.is_free(slot) {
             let name = self.model.slot_name(slot);
             bail!(InvalidArgument, "'{name}' is read-only: start another trace with other tokens");
         }

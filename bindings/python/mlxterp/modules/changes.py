@@ -93,7 +93,7 @@ def _position_axis(value: Any) -> int | None:
 
 
 def _mask(selection: dict[str, Any], value: Any, site: str) -> Any:
-    """True where a selection points: rows along the first axis, positions along the second of three, neurons along the last."""
+    """True where a selection points: rows on the first axis, positions on the second of three, neurons on the last."""
     mask = mx.array(True)
     for axis, chosen in selection.items():
         if axis == "heads":

@@ -14,6 +14,7 @@ from ..errors import InvalidArgumentError, UnsupportedError
 from ..model import InterpretableModel, SiteInfo
 from ..sites import Node
 from ..trace import pairs
+from .runs import Runs
 from .trace import ModuleTrace
 from .tree import Tree
 from .values import leaves, rebuilt, to_mx
@@ -88,7 +89,7 @@ class ModuleModel(InterpretableModel):
         else:
             names = [f"{path}.{side}" if path else side for path in tree.modules for side in ("input", "output")]
         # What nobody described nobody can prove; whether gradients pass is the module's affair.
-        return [SiteInfo(name, None, False, None, True, False) for name in names]
+        return [SiteInfo(name, None, (), False, None, True, False) for name in names]
 
     # What it is.
 
@@ -200,7 +201,7 @@ class ModuleModel(InterpretableModel):
         together along their first axis, and `trace.of(i)` gives the rows of each.
         """
         call, rows = self._given(args, kwargs)
-        trace = ModuleTrace(self, call, keep, strict, rows)
+        trace = ModuleTrace(self, Runs(self._modules_tree, call), keep, strict, rows)
         trace.start([pair for s in self.steering for pair in s.interventions] + pairs(interventions))
         return trace
 

@@ -20,6 +20,7 @@ _lock = threading.Lock()
 #: Class -> how many runs want it wrapped, and its own `__call__` if it has one.
 _wrapped: dict[type, tuple[int, Any]] = {}
 _MISSING = object()
+_NAME = "__call__"
 
 
 class _Active(threading.local):
@@ -43,16 +44,20 @@ def _wrapper(cls: type, original: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
+def _put(cls: type, function: Any) -> None:
+    setattr(cls, _NAME, function)
+
+
 @contextmanager
 def wrapped(classes: Iterable[type]) -> Iterator[None]:
     """Wraps the classes for the length of a block."""
-    mine = [c for c in dict.fromkeys(classes) if callable(getattr(c, "__call__", None))]
+    mine = [c for c in dict.fromkeys(classes) if callable(getattr(c, _NAME, None))]
     with _lock:
         for cls in mine:
             count, own = _wrapped.get(cls, (0, _MISSING))
             if count == 0:
-                own = cls.__dict__.get("__call__", _MISSING)
-                cls.__call__ = _wrapper(cls, cls.__call__)  # type: ignore[operator]
+                own = cls.__dict__.get(_NAME, _MISSING)
+                _put(cls, _wrapper(cls, getattr(cls, _NAME)))
             _wrapped[cls] = (count + 1, own)
     try:
         yield
@@ -63,9 +68,9 @@ def wrapped(classes: Iterable[type]) -> Iterator[None]:
                 if count > 1:
                     _wrapped[cls] = (count - 1, own)
                 elif own is _MISSING:
-                    del cls.__call__  # type: ignore[operator]
+                    delattr(cls, _NAME)
                 else:
-                    cls.__call__ = own  # type: ignore[operator]
+                    _put(cls, own)
 
 
 @contextmanager

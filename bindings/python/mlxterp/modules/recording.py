@@ -59,6 +59,8 @@ class Record:
         self.values: dict[Leaf, Any] = {}
         self.places: dict[Leaf, int] = {}
         self.result: Any = None
+        #: The leaves in order, once the run has ended.
+        self.order: list[Leaf] = []
         #: The arguments as the run left them: copies of the caller's, a cache among them filled.
         self.arguments: Call | None = None
 
@@ -144,7 +146,7 @@ class Recorder:
         # The root is never taken over: what it gives is what was asked for.
         if before is None or noted is None or not path or noted.start != len(self.record.values):
             return None
-        inside = list(before.values)[noted.start : noted.stop]
+        inside = before.order[noted.start : noted.stop]
         if any(leaf in self._stale for leaf in inside):
             return None
         for leaf in inside:
@@ -161,6 +163,7 @@ class Recorder:
         with wrapped(type(m) for m in self._tree.modules.values()), running(self):
             self.record.result = self._tree.root(*arguments.args, **arguments.kwargs)
         self.record.arguments = arguments
+        self.record.order = list(self.record.values)
         return self.record
 
 
@@ -168,7 +171,7 @@ class Dependence:
     """Which leaves of a run depend on which, seen from a run whose every leaf is a node of its own."""
 
     def __init__(self, record: Record) -> None:
-        self._leaves = list(record.values)
+        self._leaves = record.order
         self._names = {leaf: f"v{i}" for i, leaf in enumerate(self._leaves)}
         marked = {self._names[leaf]: value for leaf, value in record.values.items()}
         self._graph = Graph(marked)

@@ -1,4 +1,4 @@
-"""What a run may change besides its result: attributes of modules, and MLX's random numbers. Both are put back."""
+"""What a run depends on and may change besides its result: what modules hold, and MLX's random numbers."""
 
 from __future__ import annotations
 
@@ -43,33 +43,55 @@ class Randomness:
                 mx.random.state[0][...] = before
 
 
-def _unchanged(now: Any, saved: Any) -> bool:
+def _same(now: Any, saved: Any) -> bool:
     return len(now) == len(saved) and all(k in now and now[k] is v for k, v in saved.items())
 
 
-@contextmanager
-def preserved(tree: Tree) -> Iterator[None]:
-    """Puts the attributes of every module back: a run may be made again, and the module is not ours to change."""
-    modules = [(m, dict(m), dict(vars(m))) for m in tree.modules.values()]
-    containers = [(c, copy.copy(c)) for c in tree.containers]
-    # An array may be changed in place; a second object on the same value tells, and knows what it was.
-    arrays = [(v, copy.copy(v)) for _, items, _ in modules for v in items.values() if type(v) is mx.array]
-    try:
-        yield
-    finally:
-        for module, items, attributes in modules:
-            if not _unchanged(module, items):
-                dict.clear(module)
-                dict.update(module, items)
-            if not _unchanged(vars(module), attributes):
-                vars(module).clear()
-                vars(module).update(attributes)
-        for container, saved in containers:
-            if isinstance(container, dict):
-                if not _unchanged(container, saved):
-                    container.clear()
-                    container.update(saved)
-            elif len(container) != len(saved) or any(a is not b for a, b in zip(container, saved)):
-                container[:] = saved
-        for array, saved in changed_in_place(arrays):
+def _put(target: Any, saved: Any) -> None:
+    """Makes a dict or list hold what it held; left alone where it does."""
+    if isinstance(target, list):
+        if len(target) != len(saved) or any(a is not b for a, b in zip(target, saved)):
+            target[:] = saved
+    elif not _same(target, saved):
+        # A module is a dict whose own methods do more.
+        dict.clear(target)
+        dict.update(target, saved)
+
+
+class _Held:
+    """What the modules of a tree hold at one moment."""
+
+    def __init__(self, tree: Tree) -> None:
+        self._targets: list[tuple[Any, Any]] = []
+        arrays: dict[int, Any] = {}
+        for module in tree.modules.values():
+            self._targets += [(module, dict(module)), (vars(module), dict(vars(module)))]
+            arrays.update((id(v), v) for v in module.values() if type(v) is mx.array)
+        self._targets += [(c, copy.copy(c)) for c in tree.containers]
+        # An array may be changed in place; a second object on the same value tells, and knows what it was.
+        self._arrays = [(a, copy.copy(a)) for a in arrays.values()]
+
+    def put_back(self) -> None:
+        """Makes the modules hold it again."""
+        for target, saved in self._targets:
+            _put(target, saved)
+        for array, saved in changed_in_place(self._arrays):
             array[...] = saved
+
+
+class Frozen:
+    """The module as it was when the trace began: every run of the trace is one of that, whatever happened to it since."""
+
+    def __init__(self, tree: Tree) -> None:
+        self._tree = tree
+        self._then = _Held(tree)
+
+    @contextmanager
+    def installed(self) -> Iterator[None]:
+        """The block runs on the module as it was; what the run changes in it is taken back."""
+        now = _Held(self._tree)
+        try:
+            self._then.put_back()
+            yield
+        finally:
+            now.put_back()

@@ -82,10 +82,10 @@ class Tree:
             rest = parts[end:]
             if path is None or (rest and rest[0].partition("#")[0] not in _SIDES):
                 continue
-            if not rest and end and "#" not in name:
-                return path, "output"
             if rest:
                 return path, ".".join(rest)
+            if end:
+                return path, "output"
         raise self.unknown(name)
 
     def _real(self, path: str) -> str | None:
@@ -116,15 +116,13 @@ class Tree:
     def matching(self, pattern: str) -> list[str]:
         """The names that a name or pattern means, `*` standing for one part of a path."""
         if "*" not in pattern:
-            path, rest = self.split(pattern)
-            return [_join(path, rest)]
+            return [_join(*self.split(pattern))]
         wanted = self._counted(pattern).split(".")
         found = []
         for path in [*self.modules, *self.aliases]:
             parts = path.split(".") if path else []
-            n = len(parts)
-            rest = wanted[n:]
-            fits = len(wanted) >= n and all(w in ("*", p) for w, p in zip(wanted, parts))
+            rest = wanted[len(parts) :]
+            fits = len(wanted) >= len(parts) and all(w in ("*", p) for w, p in zip(wanted, parts))
             if fits and (not rest or rest[0].partition("#")[0] in _SIDES):
                 # `*` alone means modules, not the values of the root.
                 name = _join(self._real(path) or "", ".".join(rest) or "output")

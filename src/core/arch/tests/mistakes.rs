@@ -152,6 +152,30 @@ const MISTAKES: &[(&str, &str)] = &[
         "mine line 3, column 10: 'mdoel' is no operation, and the checkpoint has no tensor 'mdoel.weight'; did you mean 'model'?",
     ),
     ("arch mine\nMain(ids):\n  return ids(1)", "mine line 3, column 10: 'ids' is a tensor and cannot be called"),
+    (
+        "arch mine\nMain(ids, x):\n  return x",
+        "mine line 2, column 1: Main takes 'ids' alone, or arrays under other names; found ids, x",
+    ),
+    (
+        "arch mine\nMain(ids):\n  s: opaque(outputs=0)\n  return s(ids)",
+        "mine line 3, column 21: the opaque 's': 'outputs' must be a whole number, found 0",
+    ),
+    (
+        "arch mine\nMain(ids):\n  s: opaque(65)\n  return s(ids)",
+        "mine line 3, column 13: the opaque 's': 65 outputs; at most 64 are possible",
+    ),
+    (
+        "arch mine\nMain(ids):\n  s: opaque\n  return s(ids, 2)",
+        "mine line 4, column 10: opaque 's': argument 1 must be a tensor, found 2",
+    ),
+    (
+        "arch mine\nMain(ids):\n  s: opaque\n  return s(ids, mask=ids)",
+        "mine line 4, column 10: opaque 's' takes its arguments without names, found 'mask'",
+    ),
+    (
+        "arch mine\nMain(ids):\n  s: opaque(outputs=2)\n  a, b, c = s(ids)\n  return a",
+        "mine line 4, column 3: 3 names for 2 values",
+    ),
     ("arch mine\nMain(ids):\n  return 1", "mine line 2, column 1: Main returns 1, a tensor is needed"),
     (
         "arch mine\nMain(ids):\n  return Block(ids)\nBlock(x):\n  return Block(x)",

@@ -31,7 +31,7 @@ fn capabilities(edit: impl Fn(&str) -> String) -> impl Fn(&str) -> Capability {
     let description = Description::parse(&text, "edited").unwrap();
     let program = elaborate(&description, &config.unwrap(), &shapes).unwrap();
     let sites = Sites::new(&program).unwrap();
-    let all = manifest(&program, &sites, &[0]);
+    let all = manifest(&program, &sites);
     move |name: &str| all[sites.resolve(name).unwrap_or_else(|e| panic!("{e}"))].clone()
 }
 
