@@ -89,7 +89,7 @@ class ModuleModel(InterpretableModel):
         else:
             names = [f"{path}.{side}" if path else side for path in tree.modules for side in ("input", "output")]
         # What nobody described nobody can prove; whether gradients pass is the module's affair.
-        return [SiteInfo(name, None, False, None, True, False) for name in names]
+        return [SiteInfo(name, None, (), False, None, True, False) for name in names]
 
     # What it is.
 
