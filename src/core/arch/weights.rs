@@ -251,7 +251,11 @@ impl Planner<'_> {
             }
             Rule::Transpose(p) => self.each(plan, p, |_, w| Ok(Some(WeightExpr::Transpose(Box::new(w))))),
             Rule::Squeeze(p) => self.each(plan, p, |_, w| Ok(Some(WeightExpr::Squeeze(Box::new(w))))),
-            Rule::UnitRows(p) => self.each(plan, p, |_, w| Ok(Some(WeightExpr::UnitRows(Box::new(w))))),
+            // Who packed a matrix did this first.
+            Rule::UnitRows(p) => self.each(plan, p, |s, w| {
+                let packed = s.names.get(w.name()).is_some_and(|t| t.dtype == "U32");
+                Ok(Some(if packed { w } else { WeightExpr::UnitRows(Box::new(w)) }))
+            }),
             Rule::Add(v, p) => self.each(plan, p, |s, w| {
                 Ok(Some(if s.shape(&w)?.len() == 1 { WeightExpr::Add(*v, Box::new(w)) } else { w }))
             }),

@@ -247,6 +247,11 @@ pub fn norm(a: &Array, axis: i32, keep: bool) -> Result<Array> {
     sqrt(&sum(&square(a)?, axis, keep)?)
 }
 
+/// Rounded to the nearest whole number, to the even one of two that are equally near.
+pub fn round(a: &Array) -> Result<Array> {
+    make(|res, s| unsafe { mlx_sys::mlx_round(res, a.raw(), 0, s) })
+}
+
 /// Softmax along an axis, accumulated in float32.
 pub fn softmax(a: &Array, axis: i32) -> Result<Array> {
     make(|res, s| unsafe { mlx_sys::mlx_softmax_axis(res, a.raw(), axis, true, s) })

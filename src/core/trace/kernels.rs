@@ -209,7 +209,7 @@ fn unary(op: Unary, x: &Array) -> Result<Array> {
         Unary::Square => t::square(x),
         Unary::Abs => t::abs(x),
         Unary::Floor => t::floor(x),
-        Unary::Round => t::floor(&t::add(x, &number(0.5)?)?),
+        Unary::Round => t::round(x),
     }
 }
 
@@ -248,6 +248,8 @@ fn select(x: &[&Array], a: Operand, b: Operand) -> Result<Array> {
     let mut slots = x[1..].iter();
     let mut operand = |o: Operand| match o {
         Operand::Slot(_) => Ok((*slots.next().unwrap_or(&like)).clone()),
+        // Among whole numbers, such as choices of experts, a whole number stays one.
+        Operand::Number(v) if !like.dtype().is_float() && v.fract() == 0.0 => Array::scalar(v, like.dtype()),
         Operand::Number(v) => t::weak(v, like),
     };
     let (a, b) = (operand(a)?, operand(b)?);
