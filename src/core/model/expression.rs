@@ -36,8 +36,9 @@ pub(super) fn evaluate(expr: &WeightExpr, fetch: &mut dyn FnMut(&str) -> Result<
         }
         WeightExpr::View32(of) => t::flatten(&t::view(&evaluate(of, fetch)?, Dtype::Uint32)?, -2, -1),
         WeightExpr::UnitRows(of) => {
-            let a = evaluate(of, fetch)?;
-            t::div(&a, &t::norm(&a, -1, true)?)
+            let own = evaluate(of, fetch)?;
+            let a = t::cast(&own, Dtype::Float32)?;
+            t::cast(&t::div(&a, &t::norm(&a, -1, true)?)?, own.dtype())
         }
         WeightExpr::Times(number, of) => {
             let a = evaluate(of, fetch)?;
