@@ -25,4 +25,5 @@
 #include "mlxterp/handle.hpp"
 #include "mlxterp/intervention.hpp"
 #include "mlxterp/model.hpp"
+#include "mlxterp/opaque.hpp"
 #include "mlxterp/trace.hpp"

@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "opaque.hpp"
 #include "trace.hpp"
 
 namespace mlxterp {
@@ -26,6 +27,8 @@ struct load_options {
     /// Told `("download" or "load", bytes done, bytes in all)`; false cancels, and so does an exception, which load
     /// throws then.
     std::function<bool(const char *stage, std::uint64_t done, std::uint64_t total)> progress;
+    /// Who computes the opaque modules of the description, by path, pattern or name. They must live until the load ends.
+    std::vector<std::pair<std::string, const opaque *>> opaques;
 };
 
 /// How a trace is started.
@@ -48,28 +51,39 @@ public:
 
     /// Loads a directory in mlx-lm's layout, a .gguf file, or a Hugging Face id. Never runs code from it.
     static model load(const std::string &source, const load_options &wanted = {}) {
-        if (mlxterp_abi_version() != MLXTERP_ABI_VERSION) {
-            throw error(MLXTERP_STATUS_UNSUPPORTED,
-                        "the library has binary interface " + std::to_string(mlxterp_abi_version()) +
-                            ", this program was compiled for " + std::to_string(MLXTERP_ABI_VERSION) +
-                            ": use header and library of the same release",
-                        {});
+        return with_options(wanted, [&](const mlxterp_model_options *options, mlxterp_model **out) {
+            return mlxterp_model_load(source.c_str(), options, out);
+        });
+    }
+
+    /// A model from a description (its text, or the name of a shipped one), a config (a JSON object), and arrays under the
+    /// names that the description knows, which are shared and used as they are.
+    static model from_weights(const std::string &description, const std::string &config_json,
+                              const std::vector<std::pair<std::string, const array *>> &weights,
+                              const load_options &wanted = {}) {
+        std::vector<const char *> names;
+        std::vector<const mlxterp_array *> arrays;
+        for (const auto &[name, value] : weights) {
+            names.push_back(name.c_str());
+            arrays.push_back(value->get());
         }
-        auto text = [](const std::optional<std::string> &given) { return given ? given->c_str() : nullptr; };
-        mlxterp_model_options options;
-        detail::check(mlxterp_model_options_init(&options));
-        options.dtype = text(wanted.dtype);
-        options.keep_quantised = wanted.keep_quantised ? (*wanted.keep_quantised ? 1 : 0) : -1;
-        options.offline = wanted.offline ? 1 : 0;
-        options.description = text(wanted.description);
-        options.revision = text(wanted.revision);
-        options.token = text(wanted.token);
-        options.cache_dir = text(wanted.cache_dir);
-        if (wanted.progress) {
-            options.progress = tell;
-            options.progress_user = const_cast<load_options *>(&wanted);
+        return with_options(wanted, [&](const mlxterp_model_options *options, mlxterp_model **out) {
+            return mlxterp_model_from_weights(description.c_str(), config_json.c_str(), names.data(), arrays.data(),
+                                              names.size(), options, out);
+        });
+    }
+
+    /// The same with the tensors in `.safetensors` files, or directories of them.
+    static model from_files(const std::string &description, const std::string &config_json,
+                            const std::vector<std::string> &files, const load_options &wanted = {}) {
+        std::vector<const char *> paths;
+        for (const std::string &file : files) {
+            paths.push_back(file.c_str());
         }
-        return model(detail::made<mlxterp_model>([&](auto out) { return mlxterp_model_load(source.c_str(), &options, out); }));
+        return with_options(wanted, [&](const mlxterp_model_options *options, mlxterp_model **out) {
+            return mlxterp_model_from_files(description.c_str(), config_json.c_str(), paths.data(), paths.size(), options,
+                                            out);
+        });
     }
 
     /// A second handle on the same model.
@@ -143,6 +157,13 @@ public:
         }));
     }
 
+    /// A batch of what a model of one's own takes, in the order of its `Main`: rows along the first axis.
+    class batch batch_of_arrays(const std::vector<const array *> &arrays) const {
+        const auto raw = detail::raw(arrays);
+        return mlxterp::batch(detail::made<mlxterp_batch>(
+            [&](auto out) { return mlxterp_batch_from_arrays(get(), raw.data(), raw.size(), out); }));
+    }
+
     // Running it.
 
     /// Starts a forward pass. Nothing is computed yet.
@@ -177,6 +198,41 @@ public:
     mlxterp_model *get() const noexcept { return raw_.get(); }
 
 private:
+    template <class Load>
+    static model with_options(const load_options &wanted, Load load) {
+        if (mlxterp_abi_version() != MLXTERP_ABI_VERSION) {
+            throw error(MLXTERP_STATUS_UNSUPPORTED,
+                        "the library has binary interface " + std::to_string(mlxterp_abi_version()) +
+                            ", this program was compiled for " + std::to_string(MLXTERP_ABI_VERSION) +
+                            ": use header and library of the same release",
+                        {});
+        }
+        auto text = [](const std::optional<std::string> &given) { return given ? given->c_str() : nullptr; };
+        std::vector<const char *> names;
+        std::vector<const mlxterp_opaque *> opaques;
+        for (const auto &[name, function] : wanted.opaques) {
+            names.push_back(name.c_str());
+            opaques.push_back(function->get());
+        }
+        mlxterp_model_options options;
+        detail::check(mlxterp_model_options_init(&options));
+        options.dtype = text(wanted.dtype);
+        options.keep_quantised = wanted.keep_quantised ? (*wanted.keep_quantised ? 1 : 0) : -1;
+        options.offline = wanted.offline ? 1 : 0;
+        options.description = text(wanted.description);
+        options.revision = text(wanted.revision);
+        options.token = text(wanted.token);
+        options.cache_dir = text(wanted.cache_dir);
+        options.opaque_names = names.data();
+        options.opaques = opaques.data();
+        options.opaque_count = names.size();
+        if (wanted.progress) {
+            options.progress = tell;
+            options.progress_user = const_cast<load_options *>(&wanted);
+        }
+        return model(detail::made<mlxterp_model>([&](auto out) { return load(&options, out); }));
+    }
+
     static int32_t tell(void *user, const char *stage, std::uint64_t done, std::uint64_t total) noexcept {
         try {
             return static_cast<const load_options *>(user)->progress(stage, done, total) ? 0 : 1;

@@ -39,6 +39,8 @@ public struct MLXTerpError: Error, Equatable, Sendable {
         case notEvaluated = 15
         /// A bug in the library.
         case panic = 16
+        /// An expert that no token of the run was routed to.
+        case notExecuted = 17
         /// A kind that is newer than this package.
         case other = 4_294_967_295
     }

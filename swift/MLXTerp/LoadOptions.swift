@@ -16,11 +16,14 @@ public struct LoadOptions: Sendable {
     public var token: String?
     /// Cache folder of the hub.
     public var cacheDirectory: String?
+    /// Who computes the opaque modules of the description, by path, pattern or name.
+    public var opaque: [(String, OpaqueModule)]
 
     /// The usual ones, and what differs from them.
     public init(
         dtype: String? = nil, keepQuantised: Bool? = nil, offline: Bool = false, description: String? = nil,
-        revision: String? = nil, token: String? = nil, cacheDirectory: String? = nil
+        revision: String? = nil, token: String? = nil, cacheDirectory: String? = nil,
+        opaque: [(String, OpaqueModule)] = []
     ) {
         self.dtype = dtype
         self.keepQuantised = keepQuantised
@@ -29,6 +32,7 @@ public struct LoadOptions: Sendable {
         self.revision = revision
         self.token = token
         self.cacheDirectory = cacheDirectory
+        self.opaque = opaque
     }
 
     /// Calls with the options of the C interface, alive during the call.
@@ -36,27 +40,46 @@ public struct LoadOptions: Sendable {
         progress: LoadProgress.Handler?, _ body: (UnsafePointer<mlxterp_model_options>) throws -> R
     ) throws -> R {
         let given = [dtype, description, revision, token, cacheDirectory]
-        return try withCTexts(given.compactMap(\.self), "an option") { texts in
+        let names = opaque.map(\.0)
+        return try withCTexts(given.compactMap(\.self) + names, "an option") { texts in
             var rest = texts[...]
             let pointers = given.map { $0 == nil ? nil : rest.removeFirst() }
-            var options = mlxterp_model_options()
-            try check(mlxterp_model_options_init(&options))
-            options.dtype = pointers[0]
-            options.description = pointers[1]
-            options.revision = pointers[2]
-            options.token = pointers[3]
-            options.cache_dir = pointers[4]
-            options.keep_quantised = keepQuantised.map { $0 ? 1 : 0 } ?? -1
-            options.offline = offline ? 1 : 0
-            guard let progress else { return try body(&options) }
-            let told = LoadProgress.Told(progress)
-            options.progress = LoadProgress.tell
-            options.progress_user = Unmanaged.passUnretained(told).toOpaque()
-            do {
-                return try withExtendedLifetime(told) { try body(&options) }
-            } catch {
-                throw told.error ?? error
+            let functions = opaque.map { Optional($0.1.raw) }
+            return try Array(rest).withUnsafeBufferPointer { names in
+                try functions.withUnsafeBufferPointer { functions in
+                    try withExtendedLifetime(opaque) {
+                        try withC(pointers, names, functions, progress, body)
+                    }
+                }
             }
+        }
+    }
+
+    private func withC<R>(
+        _ pointers: [UnsafePointer<CChar>?], _ names: UnsafeBufferPointer<UnsafePointer<CChar>?>,
+        _ functions: UnsafeBufferPointer<OpaquePointer?>, _ progress: LoadProgress.Handler?,
+        _ body: (UnsafePointer<mlxterp_model_options>) throws -> R
+    ) throws -> R {
+        var options = mlxterp_model_options()
+        try check(mlxterp_model_options_init(&options))
+        options.dtype = pointers[0]
+        options.description = pointers[1]
+        options.revision = pointers[2]
+        options.token = pointers[3]
+        options.cache_dir = pointers[4]
+        options.keep_quantised = keepQuantised.map { $0 ? 1 : 0 } ?? -1
+        options.offline = offline ? 1 : 0
+        options.opaque_names = names.baseAddress
+        options.opaques = functions.baseAddress
+        options.opaque_count = functions.count
+        guard let progress else { return try body(&options) }
+        let told = LoadProgress.Told(progress)
+        options.progress = LoadProgress.tell
+        options.progress_user = Unmanaged.passUnretained(told).toOpaque()
+        do {
+            return try withExtendedLifetime(told) { try body(&options) }
+        } catch {
+            throw told.error ?? error
         }
     }
 }

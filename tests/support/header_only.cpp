@@ -188,6 +188,44 @@ static void traces(const mlxterp::model &model, const mlxterp::trace &trace) {
     HOLDS(model.plan_json(trace.batch()).find("\"shape\"") != std::string::npos);
 }
 
+static void own_models() {
+    const array up = array::from(floats{1, 0, 0, 1, -1, -1}, {3, 2}), down = array::from(floats{1, 10, 100}, {1, 3});
+    const auto mlp = mlxterp::model::from_weights("arch mlp\n\nMain(x):\n  h = relu(up(x))\n  return down(h)\n", "{}",
+                                                  {{"up.weight", &up}, {"down.weight", &down}});
+    const array x = array::from(floats{2, 3, -1, -4}, {2, 2});
+    const auto trace = mlp.trace(mlp.batch_of_arrays({&x}));
+    HOLDS(trace.read("output").to_vector<float>() == (floats{32, 500}));
+    refused(MLXTERP_STATUS_NOT_FOUND, [] { mlxterp::model::from_files("arch a\n\nMain(x):\n  return up(x)\n", "{}", {"/no"}); });
+
+    const auto held = std::make_shared<int>(2);
+    {
+        const auto twice = mlxterp::opaque::from([held](const std::vector<array> &in, const mlxterp::opaque_call &call) {
+            if (in.at(0).sum(0).sum(0).item<float>() > 100) {
+                throw mine(static_cast<int>(call.output_count));
+            }
+            std::vector<array> out;
+            out.push_back(in.at(0) * *held);
+            return out;
+        });
+        mlxterp::load_options options;
+        options.opaques.emplace_back("double", &twice);
+        const array eye = array::from(floats{1, 0, 0, 1}, {2, 2});
+        const auto model = mlxterp::model::from_weights(
+            "arch routed\n\nMain(x):\n  double: opaque(outputs=1)\n  return double(lin(x))\n", "{}", {{"lin.weight", &eye}},
+            options);
+        HOLDS(model.trace(model.batch_of_arrays({&x})).read("output").to_vector<float>() == (floats{4, 6, -2, -8}));
+        const array large = array::full({1, 2}, 1000);
+        bool caught = false;
+        try {
+            model.trace(model.batch_of_arrays({&large})).read("output").eval();
+        } catch (const mine &error) {
+            caught = error.number == 1;
+        }
+        HOLDS(caught);
+    }
+    HOLDS(held.use_count() == 1);
+}
+
 int main(int argc, char **argv) {
     if (argc != 3) {
         return 2;
@@ -202,6 +240,7 @@ int main(int argc, char **argv) {
         arrays();
         traces(model, trace);
         errors(model, trace);
+        own_models();
         // Memory does not grow.
         std::size_t halfway = 0;
         const int repeats = std::atoi(argv[2]);

@@ -4,18 +4,18 @@
 import Foundation
 import MLXTerp
 
-func median(_ work: () throws -> Void) rethrows -> Double {
+/// The best of many, in microseconds: what the work costs when nothing else runs.
+func best(_ work: () throws -> Void) rethrows -> Double {
     let clock = ContinuousClock()
     try work()
-    let times = try (0..<60).map { _ in try clock.measure(work) }
-    let middle = times.sorted()[30].components
-    return Double(middle.seconds) * 1e6 + Double(middle.attoseconds) / 1e12
+    let shortest = try (0..<200).map { _ in try clock.measure(work) }.min()!.components
+    return Double(shortest.seconds) * 1e6 + Double(shortest.attoseconds) / 1e12
 }
 
 let model = try InterpretableModel(CommandLine.arguments[1])
 let names = try model.sites().filter { !$0.onTouch }.map(\.name)
 let batch = try Array(1000..<1128).batch(for: model)
-let bare = try median { _ = try model.forward(batch) }
+let bare = try best { _ = try model.forward(batch) }
 
 func traced(_ reads: Int) throws {
     let trace = try model.trace(batch)
@@ -32,8 +32,8 @@ func byMember(_ times: Int) throws {
     _ = try trace.output
 }
 
-let (none, all) = (try median { try traced(0) }, try median { try traced(names.count) })
-let (once, often) = (try median { try byMember(1) }, try median { try byMember(41) })
+let (none, all) = (try best { try traced(0) }, try best { try traced(names.count) })
+let (once, often) = (try best { try byMember(1) }, try best { try byMember(41) })
 print(String(format: "bare graph %.2f ms; a trace adds %.0f us", bare / 1e3, none - bare))
 print(String(format: "%d reads by name add %.2f us each", names.count, (all - none) / Double(names.count)))
 print(String(format: "reads by member add %.2f us each", (often - once) / Double(40 * model.layerCount)))
