@@ -52,6 +52,7 @@ fn rust(_asked: bool) -> Result<()> {
     environments::environment("python")?;
     environments::environment("python-mlx")?;
     model::make_4bit()?;
+    model::fetch_all()?;
     shell::run(shell::cargo().args(["test", "--workspace", "--no-fail-fast"]))
 }
 

@@ -67,8 +67,12 @@ enum Task {
     Xcframework,
     /// Find Swift; without one, install one for the tests (Debian's, 3.3 GB, in the user's cache; needs root).
     Swift,
-    /// Fetch the model that the demo and the tests use.
-    FetchModel,
+    /// Fetch a model that the demo and the tests use.
+    FetchModel {
+        /// Which one.
+        #[arg(value_enum, default_value = "smollm2")]
+        model: model::Model,
+    },
     /// Measure the BLAS candidates for the CPU backend.
     BlasBench,
 }
@@ -106,9 +110,9 @@ fn run(task: Task) -> Result<()> {
         Task::Wheel { library } => wheel::run(library.as_deref()).map(|path| println!("{}", path.display())),
         Task::Xcframework => xcframework::run().map(|path| println!("{}", path.display())),
         Task::Swift => swift::Toolchain::ready().map(|swift| println!("{swift}")),
-        Task::FetchModel => {
+        Task::FetchModel { model } => {
             setup::run(None)?;
-            model::fetch().map(|path| println!("{}", path.display()))
+            model::fetch_one(model).map(|path| println!("{}", path.display()))
         }
         Task::BlasBench => {
             setup::run(None)?;
