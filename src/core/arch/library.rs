@@ -59,6 +59,7 @@ shipped! {
     "gemma2"
     "gemma3"
     "gemma3_text"
+    "gemma3n"
     "gemma3n_text"
     "gemma4"
     "gemma4_text"
