@@ -199,3 +199,38 @@ fn every_site_is_listed_once_and_has_at_most_one_short_name() {
     assert_eq!(short.len(), n);
     assert_eq!(s.standard_name(s.resolve("layers.1.attn").unwrap()).as_deref(), Some("layers.1.attn.output"));
 }
+
+/// Hybrids call the mixer of every layer alike: what it computes decides which part it is.
+#[test]
+fn a_name_that_parts_share_means_what_the_module_computes() {
+    use crate::core::arch::tape::{Attention, Instr, Op};
+    let mut p = Program { arch: "hybrid".to_owned(), n_layers: 3, ..Program::default() };
+    let hook = |slot| Hook { slot, layout: Layout::Hidden, on_touch: false };
+    let names = (0..3).flat_map(|i| ["input", "q", "state", "output"].map(|n| format!("layers.{i}.mixer.{n}")));
+    p.hooks = names.enumerate().map(|(s, n)| (n, hook(s as u32))).collect();
+    let roles = [("layer", "layers.*"), ("attn", "mixer"), ("mixer", "mixer"), ("mlp", "mixer")];
+    p.roles = roles.into_iter().map(|(a, b)| (a.to_owned(), b.to_owned())).collect();
+    let plain = Attention {
+        scale: 1.0,
+        window: None,
+        chunk: None,
+        softcap: None,
+        causal: true,
+        f32: false,
+        sinks: None,
+        bias: None,
+        mask: None,
+    };
+    let instr = |op, path: &str| Instr { op, inputs: vec![], outputs: vec![], path: path.to_owned(), line: 1 };
+    p.instrs = vec![instr(Op::Attend(plain), "layers.0.mixer"), instr(Op::TokenShift, "layers.1.mixer.shift")];
+    let sites = Sites::new(&p).unwrap();
+    for (layer, part) in ["attn", "mixer", "mlp"].into_iter().enumerate() {
+        let own = sites.resolve(&format!("layers.{layer}.mixer.output")).unwrap();
+        assert_eq!(sites.standard_name(own).unwrap(), format!("layers.{layer}.{part}.output"));
+        let there = |other: &str| sites.resolve(&format!("layers.{layer}.{other}.input")).is_ok();
+        assert_eq!(there("attn"), part == "attn");
+        assert_eq!(there("mlp"), part == "mlp");
+    }
+    assert_eq!(sites.standard_name(sites.resolve("layers.0.attn.q").unwrap()).unwrap(), "layers.0.attn.q");
+    assert_eq!(sites.standard_name(sites.resolve("layers.1.mixer.state").unwrap()).unwrap(), "layers.1.mixer.state");
+}
