@@ -341,8 +341,12 @@ impl Sites {
             let number = self.index(number);
             let dot = if inside.is_empty() { "" } else { "." };
             add(format!("layers.{number}{dot}{inside}"));
-            add(format!("{layers}{number}{dot}{inside}"));
-            for (role, own) in &self.renamed {
+            // A name that parts share means a part only where the table says so.
+            let shared = |own: &str| self.renamed.iter().filter(|(_, o)| o == own).count() > 1;
+            if full.is_some() || !shared(inside.split('.').next().unwrap_or(inside)) {
+                add(format!("{layers}{number}{dot}{inside}"));
+            }
+            for (role, own) in self.renamed.iter().filter(|(_, own)| !shared(own)) {
                 if let Some(tail) = inside.strip_prefix(role).filter(|t| t.is_empty() || t.starts_with('.')) {
                     add(format!("{layers}{number}.{own}{tail}"));
                 }
