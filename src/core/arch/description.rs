@@ -103,6 +103,11 @@ impl Description {
         &self.name
     }
 
+    /// Whether it is for a model inside another.
+    pub(super) fn is_wrapper(&self) -> bool {
+        self.wraps.is_some()
+    }
+
     /// Whether it builds upon another one.
     pub(super) fn is_derived(&self) -> bool {
         self.derived

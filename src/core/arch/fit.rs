@@ -11,6 +11,22 @@ use serde_json::Value;
 use super::elaborate::{Survey, survey};
 use super::{TensorInfo, library, plan_weights};
 
+/// Keys that nearly every config has: reading them says nothing about which model it is.
+const COMMON: [&str; 12] = [
+    "head_dim",
+    "hidden_act",
+    "hidden_size",
+    "intermediate_size",
+    "max_position_embeddings",
+    "num_attention_heads",
+    "num_hidden_layers",
+    "num_key_value_heads",
+    "rms_norm_eps",
+    "rope_theta",
+    "tie_word_embeddings",
+    "vocab_size",
+];
+
 /// A description that finds every tensor and leaves none over.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fit {
@@ -34,7 +50,7 @@ pub struct Near {
 /// What may be tried for a checkpoint.
 #[derive(Clone, Debug, Default)]
 pub struct Suggestion {
-    /// What fits, best first: the one that reads the most keys of config.json.
+    /// What fits, best first: the one that reads the most keys of config.json that not every model has.
     pub fits: Vec<Fit>,
     /// When nothing fits, what comes closest.
     pub nearest: Option<Near>,
@@ -61,7 +77,8 @@ pub fn suggest(config: &Value, tensors: &BTreeMap<String, TensorInfo>) -> Sugges
     }
     // Of equals the plainest first: one that builds upon no other.
     let derived = |f: &Fit| library::named(&f.name).is_ok_and(|d| d.is_derived());
-    suggestion.fits.sort_by_cached_key(|f| (std::cmp::Reverse(f.keys.len()), derived(f), f.name.clone()));
+    let telling = |f: &Fit| f.keys.iter().filter(|k| !COMMON.contains(&k.as_str())).count();
+    suggestion.fits.sort_by_cached_key(|f| (std::cmp::Reverse(telling(f)), derived(f), f.name.clone()));
     if suggestion.fits.is_empty() {
         suggestion.nearest = nearest.filter(|(d, _)| *d < 1000).map(|(_, near)| near);
     }
@@ -70,6 +87,10 @@ pub fn suggest(config: &Value, tensors: &BTreeMap<String, TensorInfo>) -> Sugges
 
 fn try_on(name: &str, config: &Value, tensors: &BTreeMap<String, TensorInfo>) -> Option<Survey> {
     let description = library::named(name).ok()?;
+    // A wrapper is for a config with another one inside.
+    if description.is_wrapper() && config.get("text_config").is_none() {
+        return None;
+    }
     let plan = plan_weights(&description, config, tensors).ok()?;
     let shapes =
         plan.iter().map(|(n, e)| Ok((n.clone(), e.shape(tensors)?))).collect::<crate::error::Result<_>>().ok()?;
