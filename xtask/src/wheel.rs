@@ -86,14 +86,23 @@ fn stage_package(stage: &Path, library: &Path) -> Result<()> {
     fs::copy(from.join("pyproject.toml"), stage.join("pyproject.toml"))?;
     fs::write(stage.join("setup.py"), SETUP)?;
     let package = stage.join("mlxterp");
-    fs::create_dir_all(&package)?;
-    for entry in fs::read_dir(from.join("mlxterp"))? {
+    copy_sources(&from.join("mlxterp"), &package)?;
+    fs::copy(library, package.join(install::file_name()))?;
+    Ok(())
+}
+
+/// The sources of a package and those inside it, not what Python compiled them to.
+fn copy_sources(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
         let path = entry?.path();
+        let name = path.file_name().context("a file without a name")?;
         if path.is_file() {
-            fs::copy(&path, package.join(path.file_name().context("a file without a name")?))?;
+            fs::copy(&path, to.join(name))?;
+        } else if name != "__pycache__" {
+            copy_sources(&path, &to.join(name))?;
         }
     }
-    fs::copy(library, package.join(install::file_name()))?;
     Ok(())
 }
 
