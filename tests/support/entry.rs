@@ -63,6 +63,12 @@ impl Entry {
         self.about["config"]["model_type"].as_str().unwrap()
     }
 
+    /// The model types that it tests: its own, and that of the text model inside.
+    pub fn model_types(&self) -> Vec<&str> {
+        let inside = self.about["config"]["text_config"]["model_type"].as_str();
+        [Some(self.model_type()), inside].into_iter().flatten().collect()
+    }
+
     /// The rows of token ids, all of one length.
     pub fn ids(&self) -> Vec<Vec<u32>> {
         self.expected.ids("ids")

@@ -35,14 +35,16 @@ impl Row {
     fn text(&self, model_type: &str) -> String {
         let figures: Vec<String> =
             FIGURES.iter().map(|k| self.figure(k).map_or_else(|| "–".to_owned(), step)).collect();
+        let deviations: String = self.deviations.iter().map(|d| format!(" {d};")).collect();
+        let deviations = deviations.trim_end_matches(';');
         format!(
-            "| `{model_type}` | `{}` | {} | {} | {} of {} | {} |\n",
+            "| `{model_type}` | `{}` | {} | {} | {} of {} |{} |\n",
             self.description,
             self.references.join(", "),
             figures.join(" | "),
             self.compared,
             self.compared + self.apart,
-            self.deviations.join("; "),
+            deviations,
         )
     }
 }
@@ -63,20 +65,17 @@ pub fn blessed() -> bool {
     std::env::var_os("BLESS").is_some_and(|v| v == "1")
 }
 
-/// Writes or compares. Types of the library that no entry tests stand in the table as such.
+/// Writes or compares. Every type of the library has to have its row.
 pub fn same(rows: &BTreeMap<String, Row>) {
     let path = super::root().join(PAGE);
     let page = std::fs::read_to_string(&path).unwrap();
     let (before, rest) = page.split_once(START).expect("docs/architectures.md has a place for the table");
     let (committed, after) = rest.split_once(END).expect("the table has an end");
-    let untested = |t: &str| {
-        format!("| `{t}` | `{}` | – | – | – | – | – | – | – | |\n", library::for_model_type(t).unwrap().name())
-    };
-    let texts: BTreeMap<String, String> = library::supported()
-        .into_iter()
-        .map(|t| (t.to_owned(), rows.get(t).map_or_else(|| untested(t), |row| row.text(t))))
-        .collect();
-    let whole = format!("\n{HEAD}{}\n", texts.values().cloned().collect::<String>());
+    let types = library::supported();
+    let untested: Vec<&&str> = types.iter().filter(|t| !rows.contains_key(**t)).collect();
+    assert!(untested.is_empty(), "no entry in tests/fixtures/architectures tests {untested:?}");
+    let texts: String = types.iter().map(|t| rows[*t].text(t)).collect();
+    let whole = format!("\n{HEAD}{texts}\n");
     if blessed() {
         std::fs::write(&path, format!("{before}{START}{whole}{END}{after}")).unwrap();
         return;
