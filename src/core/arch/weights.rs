@@ -129,11 +129,16 @@ impl WeightExpr {
 
     /// The name of the first tensor in it.
     pub fn name(&self) -> &str {
+        self.sources().first().copied().unwrap_or_default()
+    }
+
+    /// Names of the checkpoint's tensors in it.
+    pub fn sources(&self) -> Vec<&str> {
         match self {
-            WeightExpr::Raw(name) => name,
-            WeightExpr::Stack(list) => list.first().map_or("", WeightExpr::name),
-            WeightExpr::Slice { of, .. } => of.name(),
-            WeightExpr::Transpose(of)
+            WeightExpr::Raw(name) => vec![name],
+            WeightExpr::Stack(list) => list.iter().flat_map(WeightExpr::sources).collect(),
+            WeightExpr::Slice { of, .. }
+            | WeightExpr::Transpose(of)
             | WeightExpr::SwapLast(of)
             | WeightExpr::Squeeze(of)
             | WeightExpr::Add(_, of)
@@ -141,9 +146,14 @@ impl WeightExpr {
             | WeightExpr::View32(of)
             | WeightExpr::UnitRows(of)
             | WeightExpr::Times(_, of)
-            | WeightExpr::Words(of) => of.name(),
-            WeightExpr::Dequantise(of) => of.weight.name(),
-            WeightExpr::Blocks(of) => of.weight.name(),
+            | WeightExpr::Words(of) => of.sources(),
+            WeightExpr::Dequantise(of) => {
+                let parts = [Some(&of.weight), Some(&of.scales), of.biases.as_ref()];
+                parts.into_iter().flatten().flat_map(WeightExpr::sources).collect()
+            }
+            WeightExpr::Blocks(of) => {
+                [Some(&of.weight), of.scale.as_ref()].into_iter().flatten().flat_map(WeightExpr::sources).collect()
+            }
         }
     }
 }

@@ -10,7 +10,7 @@ use std::rc::Rc;
 
 use serde_json::Value;
 
-use super::expression::{evaluate, sources};
+use super::expression::evaluate;
 use super::load::{LoadProgress, OnProgress, optional};
 use crate::core::arch::tape::{Program, Weights};
 use crate::core::arch::{TensorInfo, WeightExpr};
@@ -199,7 +199,8 @@ impl Pieces {
                     }
                 }
             }
-            done += sources(planned(id)?)
+            done += planned(id)?
+                .sources()
                 .iter()
                 .filter_map(|s| self.by_name.get(*s))
                 .map(|p| p.bytes() as u64)

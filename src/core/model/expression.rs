@@ -90,29 +90,5 @@ fn in_blocks(blocks: &Blocks, fetch: &mut dyn FnMut(&str) -> Result<Array>) -> R
     t::mul(&w, &scale)
 }
 
-/// Names of the checkpoint's tensors in an expression.
-pub(super) fn sources(expr: &WeightExpr) -> Vec<&str> {
-    match expr {
-        WeightExpr::Raw(name) => vec![name],
-        WeightExpr::Stack(list) => list.iter().flat_map(sources).collect(),
-        WeightExpr::Slice { of, .. }
-        | WeightExpr::Transpose(of)
-        | WeightExpr::SwapLast(of)
-        | WeightExpr::Squeeze(of)
-        | WeightExpr::Add(_, of)
-        | WeightExpr::Reshape(of, _)
-        | WeightExpr::View32(of)
-        | WeightExpr::UnitRows(of)
-        | WeightExpr::Times(_, of)
-        | WeightExpr::Words(of) => sources(of),
-        WeightExpr::Dequantise(of) => {
-            [Some(&of.weight), Some(&of.scales), of.biases.as_ref()].into_iter().flatten().flat_map(sources).collect()
-        }
-        WeightExpr::Blocks(of) => {
-            [Some(&of.weight), of.scale.as_ref()].into_iter().flatten().flat_map(sources).collect()
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests;

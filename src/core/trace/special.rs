@@ -4,6 +4,7 @@ use smallvec::smallvec;
 
 use super::batch::Batch;
 use super::kernels::{Made, Surroundings};
+use super::recurrent::{part, rows};
 use crate::core::arch::tape::Special;
 use crate::core::tensor::{self as t, Array, Dtype};
 use crate::error::{Result, bail};
@@ -91,21 +92,6 @@ fn is_start(x: &Array, batch: &Batch) -> Result<Array> {
     Array::from_slice(&all, &[rows, width, 1])
 }
 
-/// The last `n` columns that are a row's own along `axis`, of an array that has `n` columns of the past in front.
-fn tail(all: &Array, n: usize, axis: usize, batch: &Batch) -> Result<Array> {
-    let part = |of: &Array, from: usize| {
-        let (mut start, mut stop) = (vec![0; of.ndim()], of.shape().to_vec());
-        (start[axis], stop[axis]) = (from as i32, (from + n) as i32);
-        t::slice(of, &start, &stop, &vec![1; of.ndim()])
-    };
-    if !batch.is_padded() {
-        return part(all, batch.width());
-    }
-    let rows = t::split(all, batch.len(), 0)?;
-    let parts = rows.iter().zip(batch.lengths()).map(|(row, length)| part(row, *length)).collect::<Result<Vec<_>>>()?;
-    t::concatenate(&parts, 0)
-}
-
 fn head_conv2(index: u32, x: &[&Array], around: &mut Surroundings<'_>) -> Result<Made> {
     let (u, weight) = (x[0], x[1]);
     let (heads, width) = (u.dim(1), u.dim(2));
@@ -114,13 +100,12 @@ fn head_conv2(index: u32, x: &[&Array], around: &mut Surroundings<'_>) -> Result
         _ => t::full(&[u.dim(0) as i32, heads as i32, 1, u.dim(3) as i32], 0.0, u.dtype())?,
     };
     let all = t::concatenate([&before, u], 2)?;
-    let shape = all.shape();
-    let shifted = t::slice(&all, &[0; 4], &[shape[0], shape[1], width as i32, shape[3]], &[1; 4])?;
+    let shifted = part(&all, 2, 0, width)?;
     let taps = t::split(&t::reshape(weight, &[1, heads as i32, 2, 1, 1])?, 2, 2)?;
     let tap = |i: usize| t::squeeze(&taps[i], 2);
     let out = t::add(&t::mul(&shifted, &tap(0)?)?, &t::mul(u, &tap(1)?)?)?;
     if around.keeps() {
-        let state = tail(&all, 1, 2, around.batch)?;
+        let state = rows(around.batch).before_the_end(&all, 2, 1)?;
         around.keep(index, [state]);
     }
     Ok(smallvec![out])
@@ -135,22 +120,21 @@ fn ngram_ids(
 ) -> Result<Made> {
     let ids = t::cast(ids, Dtype::Int64)?;
     let before = (g - 1) as usize;
-    let (rows, width) = (ids.dim(0), ids.dim(1));
+    let width = ids.dim(1);
     let past = match around.past(index) {
         Some([state]) => state.clone(),
-        _ => t::full(&[rows as i32, before as i32], 0.0, Dtype::Int64)?,
+        _ => t::full(&[ids.dim(0) as i32, before as i32], 0.0, Dtype::Int64)?,
     };
     let all = t::concatenate([&past, &ids], 1)?;
     let number = |v: i64| Array::from_slice(&[v], &[]);
     let (mut hash, mut power) = (ids.clone(), 1);
     for k in 1..=before {
         power = power * (vocabulary % modulus) % modulus;
-        let from = (before - k) as i32;
-        let shifted = t::slice(&all, &[0, from], &[rows as i32, from + width as i32], &[1, 1])?;
+        let shifted = part(&all, 1, before - k, before - k + width)?;
         hash = t::add(&hash, &t::mul(&shifted, &number(power)?)?)?;
     }
     if around.keeps() {
-        let state = tail(&all, before, 1, around.batch)?;
+        let state = rows(around.batch).before_the_end(&all, 1, before)?;
         around.keep(index, [state]);
     }
     Ok(smallvec![t::remainder(&hash, &number(modulus)?)?])

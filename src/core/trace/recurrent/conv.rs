@@ -43,7 +43,7 @@ pub(super) fn causal(
     let Some(y) = y else { bail!(Shape, "a convolution without taps") };
     let y = t::cast(&y, x.dtype())?;
     let y = bias.map_or(Ok(y.clone()), |b| t::add(&y, b))?;
-    let tail = if reach == 0 { None } else { Some(rows.before_the_end(&all, reach)?) };
+    let tail = if reach == 0 { None } else { Some(rows.before_the_end(&all, 1, reach)?) };
     Ok((y, tail))
 }
 
@@ -57,5 +57,5 @@ pub(super) fn shift(x: &Array, past: Option<&Array>, rows: &Rows<'_>) -> Result<
         None => t::cast(&t::full(&[batch as i32, 1, channels as i32], 0.0, Dtype::Float32)?, x.dtype())?,
     };
     let all = t::concatenate([&before, x], 1)?;
-    Ok((part(&all, 1, 0, length)?, rows.before_the_end(&all, 1)?))
+    Ok((part(&all, 1, 0, length)?, rows.before_the_end(&all, 1, 1)?))
 }

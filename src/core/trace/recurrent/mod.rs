@@ -68,7 +68,7 @@ fn scan(kind: &Recurrence, x: &[&Array], past: Option<&Array>, rows: &Rows<'_>) 
     }
 }
 
-fn rows(batch: &Batch) -> Rows<'_> {
+pub(super) fn rows(batch: &Batch) -> Rows<'_> {
     Rows::new(batch.lengths(), batch.width())
 }
 
@@ -82,7 +82,7 @@ fn dims<const N: usize>(x: &Array) -> Option<[usize; N]> {
 }
 
 /// Elements `from..to` of an axis.
-fn part(x: &Array, axis: usize, from: usize, to: usize) -> Result<Array> {
+pub(super) fn part(x: &Array, axis: usize, from: usize, to: usize) -> Result<Array> {
     let (mut start, mut stop) = (vec![0; x.ndim()], x.shape().to_vec());
     (start[axis], stop[axis]) = (from as i32, to as i32);
     t::slice(x, &start, &stop, &vec![1; x.ndim()])

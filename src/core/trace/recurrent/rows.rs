@@ -4,7 +4,7 @@ use crate::core::tensor::{self as t, Array, Dtype};
 use crate::error::Result;
 
 /// The lengths of a batch's rows within its width.
-pub(super) struct Rows<'a> {
+pub(in crate::core::trace) struct Rows<'a> {
     lengths: &'a [usize],
     width: usize,
 }
@@ -30,17 +30,18 @@ impl<'a> Rows<'a> {
         t::select(&Array::from_slice(&own, &shape)?, x, &Array::scalar(value, x.dtype())?)
     }
 
-    /// The `n` values that stand before each row's end in `[row, n + position, …]`, whose first `n` came before.
-    pub fn before_the_end(&self, x: &Array, n: usize) -> Result<Array> {
-        if !self.is_padded() {
-            return super::part(x, 1, self.width, self.width + n);
+    /// The `n` values that stand before each row's end along `time`, of an array whose first `n` came before.
+    pub fn before_the_end(&self, x: &Array, time: usize, n: usize) -> Result<Array> {
+        if !self.is_padded() || n == 0 {
+            return super::part(x, time, self.width, self.width + n);
         }
         let places: Vec<i32> = self.lengths.iter().flat_map(|l| (0..n).map(move |k| (l + k) as i32)).collect();
-        let mut shape = x.dims();
-        let places = Array::from_slice(&places, &[self.lengths.len(), n, 1])?;
-        shape[1] = n;
-        let shape: Vec<i32> = shape.iter().map(|d| *d as i32).collect();
-        t::take_along(x, &t::broadcast_to(&places, &shape)?, 1)
+        let mut own = vec![1; x.ndim()];
+        (own[0], own[time]) = (self.lengths.len(), n);
+        let places = Array::from_slice(&places, &own)?;
+        let mut shape = x.shape().to_vec();
+        shape[time] = n as i32;
+        t::take_along(x, &t::broadcast_to(&places, &shape)?, time as i32)
     }
 
     /// Zeros of the given shape behind the axis of rows, in float32.
