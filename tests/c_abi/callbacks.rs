@@ -2,45 +2,14 @@
 
 use std::ffi::{CStr, c_char, c_void};
 use std::ptr::{null, null_mut};
-use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 
 use mlxterp::ffi::mlxterp_status::*;
 use mlxterp::ffi::*;
 
 use crate::Scene;
 use crate::case::{floats, made, message, numbers, ok};
-
-/// What a hook does and what it saw.
-#[derive(Default)]
-struct Watch {
-    calls: AtomicUsize,
-    destroyed: AtomicUsize,
-    /// The trace that a re-entrant hook uses, and what it was told.
-    trace: AtomicPtr<mlxterp_trace>,
-    told: AtomicUsize,
-}
-
-impl Watch {
-    fn user(&self) -> *mut c_void {
-        (&raw const *self).cast_mut().cast()
-    }
-
-    fn counts(&self) -> (usize, usize) {
-        (self.calls.load(Ordering::SeqCst), self.destroyed.load(Ordering::SeqCst))
-    }
-}
-
-unsafe extern "C" fn destroy(user: *mut c_void) {
-    // SAFETY: a Watch that outlives the test.
-    unsafe { &*user.cast::<Watch>() }.destroyed.fetch_add(1, Ordering::SeqCst);
-}
-
-unsafe fn called<'a>(user: *mut c_void) -> &'a Watch {
-    // SAFETY: as above.
-    let watch = unsafe { &*user.cast::<Watch>() };
-    watch.calls.fetch_add(1, Ordering::SeqCst);
-    watch
-}
+use crate::watch::{Watch, called, destroy};
 
 unsafe extern "C" fn double(user: *mut c_void, event: *const mlxterp_event, out: *mut *mut mlxterp_array) -> i32 {
     unsafe {

@@ -14,6 +14,7 @@ mod opaque;
 mod statuses;
 mod table;
 mod threads;
+mod watch;
 
 use std::ptr::null;
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -2,7 +2,7 @@
 
 use std::ffi::{CStr, c_void};
 use std::ptr::{null, null_mut};
-use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{MutexGuard, PoisonError};
 
 use mlxterp::ffi::mlxterp_status::*;
@@ -10,40 +10,10 @@ use mlxterp::ffi::*;
 
 use crate::ALONE;
 use crate::case::{floats, made, message, numbers, ok};
+use crate::watch::{Watch, called, destroy};
 
 const ROUTED: &CStr =
     c"arch routed\n\nMain(x):\n  router: opaque(outputs=2)\n  w: param\n  a, b = router(x, x * w)\n  return a - b\n";
-
-/// What a function does and what it saw.
-#[derive(Default)]
-struct Watch {
-    calls: AtomicUsize,
-    destroyed: AtomicUsize,
-    model: AtomicPtr<mlxterp_model>,
-    told: AtomicUsize,
-}
-
-impl Watch {
-    fn user(&self) -> *mut c_void {
-        (&raw const *self).cast_mut().cast()
-    }
-
-    fn counts(&self) -> (usize, usize) {
-        (self.calls.load(Ordering::SeqCst), self.destroyed.load(Ordering::SeqCst))
-    }
-}
-
-unsafe extern "C" fn destroy(user: *mut c_void) {
-    // SAFETY: a Watch that outlives the test.
-    unsafe { &*user.cast::<Watch>() }.destroyed.fetch_add(1, Ordering::SeqCst);
-}
-
-unsafe fn called<'a>(user: *mut c_void) -> &'a Watch {
-    // SAFETY: as above.
-    let watch = unsafe { &*user.cast::<Watch>() };
-    watch.calls.fetch_add(1, Ordering::SeqCst);
-    watch
-}
 
 /// Twice the first, the second as it is.
 unsafe extern "C" fn route(user: *mut c_void, call: *const mlxterp_opaque_call, out: *mut *mut mlxterp_array) -> i32 {
