@@ -6,7 +6,9 @@
 //! listed in [`TOOLS`], and its options mean the same everywhere.
 
 mod call;
+mod direct_logit_attribution;
 mod gradients;
+mod logit_lens;
 
 pub use call::Call;
 
@@ -29,7 +31,12 @@ pub struct Tool {
 }
 
 /// All of them, by name.
-pub const TOOLS: &[Tool] = &[gradients::TOOL];
+#[rustfmt::skip]
+pub const TOOLS: &[Tool] = &[
+    direct_logit_attribution::TOOL,
+    gradients::TOOL,
+    logit_lens::TOOL,
+];
 
 /// The tool of a name; an error with the nearest names when there is none.
 pub fn tool(name: &str) -> Result<&'static Tool> {

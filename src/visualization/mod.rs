@@ -1,9 +1,11 @@
 //! Pages and figures from results; no computing.
 
+mod attribution;
 mod grids;
 mod lens_page;
 mod style;
 
+pub use attribution::attribution_figure;
 pub use grids::{bars, heatmap};
-pub use lens_page::lens_page;
+pub use lens_page::{lens_figure, lens_page};
 pub use style::page;

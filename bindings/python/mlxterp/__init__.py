@@ -54,6 +54,7 @@ from .errors import (
     UnsupportedError,
 )
 from .interventions import Event, Intervention
+from .lenses import direct_logit_attribution, logit_lens
 from .model import InterpretableModel, PlannedSite, SiteInfo
 from .sites import Site
 from .steering import Steering
@@ -106,6 +107,7 @@ __all__ = [
     "batch_get_activations",
     "call",
     "concatenate",
+    "direct_logit_attribution",
     "evaluate",
     "from_dlpack",
     "from_mlx",
@@ -115,6 +117,7 @@ __all__ = [
     "gradients",
     "interventions",
     "live_handles",
+    "logit_lens",
     "memory_used",
     "metrics",
     "run_prompts",

@@ -3,6 +3,7 @@
 mod demo;
 mod finding;
 mod gradients;
+mod lens;
 mod load;
 mod trace;
 
@@ -62,6 +63,10 @@ enum Command {
     Trace(trace::Trace),
     /// The gradient of a metric at sites: how much the answer would change with each.
     Gradients(gradients::Gradients),
+    /// What the model would say if it stopped after each layer, at every position.
+    Lens(lens::Lens),
+    /// Which parts of the model put how much into a logit.
+    Dla(lens::Dla),
 }
 
 fn main() -> ExitCode {
@@ -87,6 +92,8 @@ fn run(command: Command) -> Result<()> {
         Command::Arch { name } => descriptions(name.as_deref()),
         Command::Trace(trace) => trace.run(),
         Command::Gradients(gradients) => gradients.run(),
+        Command::Lens(lens) => lens.run(),
+        Command::Dla(dla) => dla.run(),
     }
 }
 
