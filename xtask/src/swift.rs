@@ -1,5 +1,6 @@
 //! Swift: finding it, installing one for the tests, and running the package's tests and examples.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -31,7 +32,7 @@ impl fmt::Display for Toolchain {
 
 impl Toolchain {
     /// One that is there already.
-    fn find() -> Option<Self> {
+    pub fn find() -> Option<Self> {
         let own = Command::new("swift").arg("--version").output().is_ok_and(|o| o.status.success());
         let folder = cache()?;
         own.then_some(Self::Own).or_else(|| folder.join(".done").exists().then(|| Self::Debian(folder.join("root"))))
@@ -66,7 +67,7 @@ impl Toolchain {
     }
 
     /// `swift` with arguments, in a folder of the repository, with the library installed under `prefix`.
-    fn command(&self, folder: &Path, prefix: &Path, arguments: &[&str]) -> Result<Command> {
+    pub fn command(&self, folder: &Path, prefix: &Path, arguments: &[impl AsRef<OsStr>]) -> Result<Command> {
         let lib = prefix.join("lib");
         let mut command = match self {
             Toolchain::Own => {
