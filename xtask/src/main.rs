@@ -14,6 +14,7 @@ mod setup;
 mod shell;
 mod site_read;
 mod swift;
+mod swift_bridge;
 mod swift_snippets;
 mod wheel;
 mod xcframework;
