@@ -828,7 +828,12 @@ mlxterp_status mlxterp_array_full(const int64_t *shape,
                                   uint32_t dtype,
                                   mlxterp_array **out_array);
 
-/// Fills in the defaults: nothing.
+/// Fills in the defaults, nothing, of a struct of `struct_size` bytes: what a C program calls as
+/// mlxterp_tool_inputs_init(&inputs).
+mlxterp_status mlxterp_tool_inputs_init_sized(mlxterp_tool_inputs *inputs, size_t struct_size);
+
+/// Fills in the defaults of the fields that the struct had in its first version. The header puts a macro before it that
+/// knows the struct's size; a language without macros calls mlxterp_tool_inputs_init_sized.
 mlxterp_status mlxterp_tool_inputs_init(mlxterp_tool_inputs *inputs);
 
 /// Runs an analysis by name on a model. `options_json` is an object, NULL for none; which options a tool takes is in the
@@ -873,6 +878,7 @@ mlxterp_status mlxterp_result_array(const mlxterp_result *result, const char *na
 /* Filled in to the size that this header gives them, whichever library is met. */
 #define mlxterp_model_options_init(options) mlxterp_model_options_init_sized((options), sizeof *(options))
 #define mlxterp_trace_options_init(options) mlxterp_trace_options_init_sized((options), sizeof *(options))
+#define mlxterp_tool_inputs_init(options) mlxterp_tool_inputs_init_sized((options), sizeof *(options))
 
 #if defined(__clang__)
 #pragma clang attribute pop

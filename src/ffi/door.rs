@@ -135,10 +135,10 @@ pub(super) fn hand_out_text(out: *mut *mut c_char, work: impl FnOnce() -> Result
 /// something else of the caller's.
 pub(super) fn fill_struct<T: Copy>(pointer: *mut T, defaults: T, size: usize, oldest: usize) -> Result<()> {
     if pointer.is_null() {
-        bail!(InvalidArgument, "options is NULL");
+        bail!(InvalidArgument, "the struct to fill in is NULL");
     }
     if !pointer.is_aligned() {
-        bail!(InvalidArgument, "options is not aligned");
+        bail!(InvalidArgument, "the struct to fill in is not aligned");
     }
     if size < oldest || size > size_of::<T>() {
         let known = size_of::<T>();

@@ -14,9 +14,11 @@ use crate::doors::{self, Doors, Kind};
 use crate::table::{Good, table};
 
 /// Doors whose output is an argument of its own kind; `statuses` tests them.
-const INITIALISERS: [&str; 4] = [
+const INITIALISERS: [&str; 6] = [
     "mlxterp_model_options_init",
     "mlxterp_model_options_init_sized",
+    "mlxterp_tool_inputs_init",
+    "mlxterp_tool_inputs_init_sized",
     "mlxterp_trace_options_init",
     "mlxterp_trace_options_init_sized",
 ];

@@ -325,6 +325,7 @@ FUNCTIONS = {
     "mlxterp_array_scalar": (c_int32, [c_double, c_uint32, POINTER(c_void_p)]),
     "mlxterp_array_scalar_like": (c_int32, [c_double, c_void_p, POINTER(c_void_p)]),
     "mlxterp_array_full": (c_int32, [POINTER(c_int64), c_size_t, c_double, c_uint32, POINTER(c_void_p)]),
+    "mlxterp_tool_inputs_init_sized": (c_int32, [POINTER(mlxterp_tool_inputs), c_size_t]),
     "mlxterp_tool_inputs_init": (c_int32, [POINTER(mlxterp_tool_inputs)]),
     "mlxterp_tool_run": (c_int32, [c_void_p, c_char_p, c_char_p, POINTER(mlxterp_tool_inputs), POINTER(c_void_p)]),
     "mlxterp_tools_json": (c_int32, [POINTER(c_void_p)]),
