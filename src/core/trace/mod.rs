@@ -18,6 +18,7 @@ mod options;
 mod plan;
 mod receipt;
 mod recurrent;
+mod route;
 mod run;
 mod special;
 
@@ -35,6 +36,7 @@ pub use options::{Keep, TraceOptions};
 pub use plan::PlannedSite;
 pub(crate) use plan::plan;
 pub use receipt::Receipt;
+pub(crate) use route::{Passed, Route, between, from_linear};
 use run::Run;
 
 use crate::core::arch::tape::Index;
