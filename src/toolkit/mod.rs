@@ -5,8 +5,10 @@
 //! and says how the result is drawn. So a new tool is reached from C, C++, Swift, Python and the command line by being
 //! listed in [`TOOLS`], and its options mean the same everywhere.
 
+mod attribution_patching;
 mod call;
 mod gradients;
+mod integrated_gradients;
 
 pub use call::Call;
 
@@ -29,7 +31,11 @@ pub struct Tool {
 }
 
 /// All of them, by name.
-pub const TOOLS: &[Tool] = &[gradients::TOOL];
+pub const TOOLS: &[Tool] = &[
+    attribution_patching::TOOL,
+    gradients::TOOL,
+    integrated_gradients::TOOL,
+];
 
 /// The tool of a name; an error with the nearest names when there is none.
 pub fn tool(name: &str) -> Result<&'static Tool> {

@@ -1,0 +1,3 @@
+//! What depends on what inside a model: attribution, circuits.
+
+pub mod attribution;
