@@ -5,8 +5,11 @@
 //! and says how the result is drawn. So a new tool is reached from C, C++, Swift, Python and the command line by being
 //! listed in [`TOOLS`], and its options mean the same everywhere.
 
+mod acdc;
 mod attribution_patching;
 mod call;
+mod circuit;
+mod edge_attribution;
 mod gradients;
 mod integrated_gradients;
 
@@ -32,7 +35,10 @@ pub struct Tool {
 
 /// All of them, by name.
 pub const TOOLS: &[Tool] = &[
+    acdc::TOOL,
     attribution_patching::TOOL,
+    circuit::TOOL,
+    edge_attribution::TOOL,
     gradients::TOOL,
     integrated_gradients::TOOL,
 ];
