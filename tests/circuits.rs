@@ -102,11 +102,12 @@ fn edge_attributions_equal_autograds() {
     }
     along.sort_by_key(|(steps, _)| *steps);
     // More steps come closer to the integral.
-    let limit = &along[2].1;
-    assert!(difference(&along[1].1, limit) < 0.5 * difference(&along[0].1, limit));
+    let limit = &along[3].1;
+    let off: Vec<f32> = along[..3].iter().map(|(_, own)| difference(own, limit)).collect();
+    assert!(off[1] < 0.7 * off[0] && off[2] < 0.05 * off[0], "{off:?}");
     // And order the edges much as patching them does.
     let exact = numbers(&facts["exact"]);
-    let (plain, integrated) = (rank_correlation(&eap, &exact), rank_correlation(&along[1].1, &exact));
+    let (plain, integrated) = (rank_correlation(&eap, &exact), rank_correlation(&along[2].1, &exact));
     println!("rank correlation with exact edge patching: EAP {plain:.3}, EAP-IG {integrated:.3}");
     assert!(integrated > 0.8, "{integrated}");
 }
@@ -256,8 +257,8 @@ fn edges_are_those_of_the_edited_model() {
     let found =
         edge_attribution(&model, vec![1u32, 5, 9, 2], vec![1u32, 5, 11, 2], &metric(), &options, None).unwrap();
     let own = by_name(&found);
-    assert!(own.iter().filter(|(n, _)| n.starts_with("a0.h1 ")).all(|(_, v)| *v == 0.0));
-    assert!(own.iter().any(|(n, v)| n.starts_with("a0.h0 ") && *v != 0.0));
+    assert!(own.iter().filter(|(n, _)| n.starts_with("a0.h1 ")).all(|(_, v)| v.abs() < 1e-6));
+    assert!(own.iter().any(|(n, v)| n.starts_with("a0.h0 ") && v.abs() > 1e-3));
 }
 
 #[test]
@@ -267,13 +268,14 @@ fn onward_is_the_run_itself() {
     let stream = trace.get("layers.1.resid_pre").unwrap();
     let made = trace.onward("layers.1.resid_pre", &stream, &["layers.1.attn.q", "layers.1.attn.v"]).unwrap();
     for (site, own) in ["layers.1.attn.q", "layers.1.attn.v"].iter().zip(&made) {
-        assert_eq!(bits(own), bits(&trace.get(site).unwrap()), "{site}");
+        assert_close(&values(own), &values(&trace.get(site).unwrap()), 1e-5, site);
     }
     // Copies of the rows, each of its own value.
     let two = tensor::concatenate([&stream, &tensor::zeros_like(&stream).unwrap()], 0).unwrap();
     let made = trace.onward("layers.1.resid_pre", &two, &["layers.1.attn.v"]).unwrap().swap_remove(0);
     assert_eq!(made.dim(0), 2);
-    assert_eq!(bits(&made)[..made.size() / 2], bits(&trace.get("layers.1.attn.v").unwrap()));
+    let first = &values(&made)[..made.size() / 2];
+    assert_close(first, &values(&trace.get("layers.1.attn.v").unwrap()), 1e-5, "the first copy");
     let output = trace.get("layers.1.attn.output").unwrap();
     let more = trace.onward("layers.1.attn.output", &output, &["layers.1.resid_mid"]).unwrap_err();
     assert!(more.kind() == ErrorKind::Unsupported && more.message().contains("depends on more than"), "{more}");

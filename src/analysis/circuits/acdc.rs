@@ -109,12 +109,17 @@ pub fn acdc(
         tell(&mut progress, done, total)?;
     }
     kept.sort_by(|a, b| b.score.abs().total_cmp(&a.score.abs()));
+    let mut circuit = Circuit::new(setting.graph.clone(), kept);
+    if options.ablation == Ablation::Resample {
+        // A sender whose every input is corrupt adds what it adds in the corrupt run: its edges are cut already.
+        circuit = circuit.connected();
+    }
     let (damage, rows, batches) = (search.damage, search.rows, search.batches);
     Ok(Acdc {
         measured: metric.to_string(),
         threshold: options.threshold,
         ablation: options.ablation,
-        circuit: Circuit::new(setting.graph, kept).connected(),
+        circuit,
         damage,
         rows,
         batches,
