@@ -600,6 +600,15 @@ mlxterp_status mlxterp_intervention_clamp(double low, double high, mlxterp_inter
 /// Normal noise of standard deviation `std` added; the same seed gives the same noise.
 mlxterp_status mlxterp_intervention_noise(double std, uint64_t seed, mlxterp_intervention **out_intervention);
 
+/// The value without its component along `direction`, whose last axis is the site's features; its length does not matter.
+mlxterp_status mlxterp_intervention_project_out(const mlxterp_array *direction,
+                                                mlxterp_intervention **out_intervention);
+
+/// The value with its component along `direction` set to `value`.
+mlxterp_status mlxterp_intervention_set_component(const mlxterp_array *direction,
+                                                  double value,
+                                                  mlxterp_intervention **out_intervention);
+
 /// One after another.
 mlxterp_status mlxterp_intervention_compose(const mlxterp_intervention *const *parts,
                                             size_t count,

@@ -275,6 +275,8 @@ FUNCTIONS = {
     "mlxterp_intervention_replace_with": (c_int32, [c_void_p, POINTER(c_void_p)]),
     "mlxterp_intervention_clamp": (c_int32, [c_double, c_double, POINTER(c_void_p)]),
     "mlxterp_intervention_noise": (c_int32, [c_double, c_uint64, POINTER(c_void_p)]),
+    "mlxterp_intervention_project_out": (c_int32, [c_void_p, POINTER(c_void_p)]),
+    "mlxterp_intervention_set_component": (c_int32, [c_void_p, c_double, POINTER(c_void_p)]),
     "mlxterp_intervention_compose": (c_int32, [POINTER(c_void_p), c_size_t, POINTER(c_void_p)]),
     "mlxterp_intervention_custom": (c_int32, [c_char_p, mlxterp_hook_fn, c_void_p, mlxterp_destroy_fn, POINTER(c_void_p)]),
     "mlxterp_intervention_select": (c_int32, [c_void_p, c_char_p, POINTER(c_int64), c_size_t, POINTER(c_void_p)]),
