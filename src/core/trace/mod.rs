@@ -13,6 +13,7 @@ mod forward;
 mod gradient;
 mod head;
 mod kernels;
+mod onward;
 mod opaque;
 mod options;
 mod plan;
