@@ -97,7 +97,7 @@ fn check(model: &Model, component: Component, axes: &[Axis], neurons: Option<Vec
                 let position = position_axis.map(|a| place[a]);
                 let wanted = one_cell(model, &base, &source, component, place[0], part, position);
                 assert!(
-                    (value - wanted).abs() < 1e-5 * wanted.abs().max(1.0),
+                    (value - wanted).abs() < 3e-5 * wanted.abs().max(1.0),
                     "{component} {direction:?} {sharing:?} at {place:?}: {value}, alone {wanted}"
                 );
                 let normalised = (value - found.corrupt) / (found.clean - found.corrupt);
@@ -128,16 +128,29 @@ fn every_cell_is_what_a_trace_of_its_own_gives() {
     }
 }
 
+fn cpu() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+    let f: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+    (f[11].parse::<f64>().unwrap() + f[12].parse::<f64>().unwrap()) / 100.0
+}
+
 #[test]
-fn smollm2s_grid_equals_one_forward_a_cell() {
+fn smollm2_speed() {
     let model = support::smollm2();
-    let clean = "The Eiffel Tower is located in the city of";
-    let corrupt = "The Louvre Museum is located in the city of";
+    let clean = "The Eiffel Tower in Europe is located in the city of";
+    let corrupt = "The Louvre Museum in Europe is located in the city of";
     let (a, b) = (model.batch(clean).unwrap(), model.batch(corrupt).unwrap());
     println!("{:?} {:?}", a.lengths(), b.lengths());
-    let metric = Metric::logit_difference(" Paris", " Rome");
-    let time = std::time::Instant::now();
-    let found = activation_patching(&model, clean, corrupt, metric, &PatchingOptions::default());
-    println!("{:?}", time.elapsed());
-    println!("{}", found.unwrap());
+    let metric = || Metric::logit_difference(" Paris", " Rome");
+    model.forward(clean).unwrap().eval().unwrap();
+    for _ in 0..1 {
+        let (time, c) = (std::time::Instant::now(), cpu());
+        for _ in 0..18 {
+            model.forward(clean).unwrap().eval().unwrap();
+        }
+        println!("360 forwards: wall {:?} cpu {}", time.elapsed() * 20, (cpu() - c) * 20.0);
+        let (time, c) = (std::time::Instant::now(), cpu());
+        let found = activation_patching(&model, clean, corrupt, metric(), &PatchingOptions::default()).unwrap();
+        println!("grid: wall {:?} cpu {} runs {}", time.elapsed(), cpu() - c, found.runs);
+    }
 }

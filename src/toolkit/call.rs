@@ -1,7 +1,7 @@
 //! What a tool is called with.
 
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::Tool;
 use crate::core::intervention::Intervention;
@@ -62,6 +62,15 @@ impl<'a> Call<'a> {
     pub fn read<T: DeserializeOwned>(&self) -> Result<T> {
         let given = if self.options.is_null() { Value::Object(Default::default()) } else { self.options.clone() };
         serde_json::from_value(given).map_err(|e| err!(InvalidArgument, "options of '{}': {e}", self.name))
+    }
+
+    /// The inputs named here, and the rest as the analysis' own options. An unknown or missing one is an error that names it.
+    pub fn read_apart<I: DeserializeOwned, T: DeserializeOwned>(&self, inputs: &[&str]) -> Result<(I, T)> {
+        let given = self.options.as_object().cloned().unwrap_or_default();
+        let (own, rest): (Map<_, _>, Map<_, _>) = given.into_iter().partition(|(k, _)| inputs.contains(&k.as_str()));
+        let wrong = |e| err!(InvalidArgument, "options of '{}': {e}", self.name);
+        let rest = serde_json::from_value(Value::Object(rest)).map_err(wrong)?;
+        Ok((serde_json::from_value(Value::Object(own)).map_err(wrong)?, rest))
     }
 
     /// An array by name.

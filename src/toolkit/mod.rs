@@ -5,6 +5,7 @@
 //! and says how the result is drawn. So a new tool is reached from C, C++, Swift, Python and the command line by being
 //! listed in [`TOOLS`], and its options mean the same everywhere.
 
+mod activation_patching;
 mod call;
 mod gradients;
 
@@ -29,7 +30,7 @@ pub struct Tool {
 }
 
 /// All of them, by name.
-pub const TOOLS: &[Tool] = &[gradients::TOOL];
+pub const TOOLS: &[Tool] = &[activation_patching::TOOL, gradients::TOOL];
 
 /// The tool of a name; an error with the nearest names when there is none.
 pub fn tool(name: &str) -> Result<&'static Tool> {

@@ -263,7 +263,8 @@ fn found(
     staircase: bool,
 ) -> Result<PatchingGrid> {
     let n = pairs.len();
-    let share = |value: f32, of: &PairScore| (value - of.corrupt) / (of.clean - of.corrupt);
+    // Plus zero: none is no less than none.
+    let share = |value: f32, of: &PairScore| (value - of.corrupt) / (of.clean - of.corrupt) + 0.0;
     let raw: Vec<f32> = scores.chunks(n).map(mean).collect();
     let whole = PairScore {
         clean: mean(&pairs.iter().map(|p| p.clean).collect::<Vec<_>>()),
