@@ -142,6 +142,12 @@ pub(crate) fn at_places(value: &Array, places: &[Place]) -> Result<Array> {
     tensor::take(&tensor::flatten(value, 0, 1)?, &Array::from_slice(&flat, &[flat.len()])?, 0)
 }
 
+/// `[row, 1, feature]`: each row's value at its own last position of `[row, position, feature]`.
+pub(crate) fn at_the_end(value: &Array, lengths: &[usize]) -> Result<Array> {
+    let last: Vec<Place> = lengths.iter().enumerate().map(|(row, n)| (row, n - 1)).collect();
+    tensor::expand_dims(&at_places(value, &last)?, 1)
+}
+
 /// Whether `slot` is made from `cut` and weights alone, position by position.
 fn each_position_alone(program: &Program, slot: Slot, cut: Slot) -> bool {
     if program.source(slot) == program.source(cut) {
