@@ -13,10 +13,10 @@ pub use attribution::{
 };
 pub use cells::{Cell, LensCell, LogitLens, Reading, Shade, Standing};
 pub use component::Component;
+pub use logit::{LensOptions, lens_of, logit_lens, top_tokens};
 pub use patchscope::{
     IDENTITY, Mapping, Patched, Patchscope, PatchscopeOptions, TargetPrompt, patchscope, patchscope_of,
 };
-pub use logit::{LensOptions, lens_of, logit_lens, top_tokens};
 
 use crate::error::{Result, bail};
 
