@@ -15,6 +15,9 @@ mod edge_attribution;
 mod gradients;
 mod integrated_gradients;
 mod logit_lens;
+mod patchscope;
+mod tuned_lens;
+mod tuned_lens_train;
 
 pub use call::Call;
 
@@ -47,6 +50,9 @@ pub const TOOLS: &[Tool] = &[
     gradients::TOOL,
     integrated_gradients::TOOL,
     logit_lens::TOOL,
+    patchscope::TOOL,
+    tuned_lens::TOOL,
+    tuned_lens_train::TOOL,
 ];
 
 /// The tool of a name; an error with the nearest names when there is none.

@@ -4,10 +4,14 @@ mod attribution;
 mod graph;
 mod grids;
 mod lens_page;
+mod lines;
+mod patchscope;
 mod style;
 
 pub use attribution::attribution_figure;
 pub use graph::{GraphEdge, GraphNode, graph};
 pub use grids::{bars, heatmap};
 pub use lens_page::{lens_figure, lens_page};
+pub use lines::lines;
+pub use patchscope::patchscope_figure;
 pub use style::page;

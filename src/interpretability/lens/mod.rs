@@ -6,6 +6,7 @@ mod component;
 mod logit;
 mod patchscope;
 mod readout;
+mod tuned;
 
 pub use attribution::{
     Attributed, AttributionOptions, LogitAttribution, Norm, Part, Split, TopNeuron, attribution_of,
@@ -16,6 +17,10 @@ pub use component::Component;
 pub use logit::{LensOptions, lens_of, logit_lens, top_tokens};
 pub use patchscope::{
     IDENTITY, Mapping, Patched, Patchscope, PatchscopeOptions, TargetPrompt, patchscope, patchscope_of,
+};
+
+pub use tuned::{
+    Held, Optimiser, TunedLens, TunedLensOptions, TunedTraining, train_tuned_lens, train_tuned_lens_with, tuned_lens, tuned_lens_of,
 };
 
 use crate::error::{Result, bail};
