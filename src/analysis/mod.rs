@@ -1,3 +1,6 @@
-//! What parts of a model do for an answer: experiments that change a run and measure what comes of it.
+//! What depends on what inside a model: attention, attribution, circuits, patching.
 
+pub mod attention;
+pub mod attribution;
+pub mod circuits;
 pub mod patching;

@@ -32,7 +32,7 @@ struct Inputs {
 
 fn run(model: &Model, call: &mut Call<'_>) -> Result<Box<dyn Finding>> {
     let (inputs, mut options): (Inputs, PatchingOptions) =
-        call.read_apart(&["clean", "corrupt", "metric", "distance"])?;
+        call.read_beside(&["clean", "corrupt", "metric", "distance"])?;
     let measure = match inputs.distance {
         Some(_) if inputs.metric.is_some() || call.metric.is_some() => {
             bail!(InvalidArgument, "'{}' takes a metric or a distance, not both", TOOL.name)

@@ -1,7 +1,7 @@
 //! What a tool is called with.
 
 use serde::de::DeserializeOwned;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::Tool;
 use crate::core::intervention::Intervention;
@@ -64,13 +64,17 @@ impl<'a> Call<'a> {
         serde_json::from_value(given).map_err(|e| err!(InvalidArgument, "options of '{}': {e}", self.name))
     }
 
-    /// The inputs named here, and the rest as the analysis' own options. An unknown or missing one is an error that names it.
-    pub fn read_apart<I: DeserializeOwned, T: DeserializeOwned>(&self, inputs: &[&str]) -> Result<(I, T)> {
-        let given = self.options.as_object().cloned().unwrap_or_default();
-        let (own, rest): (Map<_, _>, Map<_, _>) = given.into_iter().partition(|(k, _)| inputs.contains(&k.as_str()));
-        let wrong = |e| err!(InvalidArgument, "options of '{}': {e}", self.name);
-        let rest = serde_json::from_value(Value::Object(rest)).map_err(wrong)?;
-        Ok((serde_json::from_value(Value::Object(own)).map_err(wrong)?, rest))
+    /// The options in two parts: those of these names, and the others, which an analysis knows.
+    pub fn read_beside<A: DeserializeOwned, B: DeserializeOwned>(&self, beside: &[&str]) -> Result<(A, B)> {
+        let Value::Object(all) = &self.options else {
+            return Ok((self.read()?, self.read()?));
+        };
+        let part = |own: bool| -> Value {
+            let mine = all.iter().filter(|(name, _)| beside.contains(&name.as_str()) == own);
+            Value::Object(mine.map(|(name, value)| (name.clone(), value.clone())).collect())
+        };
+        let told = |e| err!(InvalidArgument, "options of '{}': {e}", self.name);
+        Ok((serde_json::from_value(part(true)).map_err(told)?, serde_json::from_value(part(false)).map_err(told)?))
     }
 
     /// An array by name.

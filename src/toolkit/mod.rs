@@ -5,9 +5,14 @@
 //! and says how the result is drawn. So a new tool is reached from C, C++, Swift, Python and the command line by being
 //! listed in [`TOOLS`], and its options mean the same everywhere.
 
+mod acdc;
 mod activation_patching;
+mod attribution_patching;
 mod call;
+mod circuit;
+mod edge_attribution;
 mod gradients;
+mod integrated_gradients;
 
 pub use call::Call;
 
@@ -30,7 +35,15 @@ pub struct Tool {
 }
 
 /// All of them, by name.
-pub const TOOLS: &[Tool] = &[activation_patching::TOOL, gradients::TOOL];
+pub const TOOLS: &[Tool] = &[
+    acdc::TOOL,
+    activation_patching::TOOL,
+    attribution_patching::TOOL,
+    circuit::TOOL,
+    edge_attribution::TOOL,
+    gradients::TOOL,
+    integrated_gradients::TOOL,
+];
 
 /// The tool of a name; an error with the nearest names when there is none.
 pub fn tool(name: &str) -> Result<&'static Tool> {

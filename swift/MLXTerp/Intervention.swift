@@ -51,6 +51,16 @@ public struct Intervention: Sendable {
         Intervention { try made { mlxterp_intervention_noise(std, seed, $0) } }
     }
 
+    /// The value without its component along a direction, whose length does not matter.
+    public static func projectOut(_ direction: Tensor) -> Intervention {
+        Intervention { try made { mlxterp_intervention_project_out(direction.raw, $0) } }
+    }
+
+    /// The value with its component along a direction set to a number.
+    public static func setComponent(_ direction: Tensor, to value: Double) -> Intervention {
+        Intervention { try made { mlxterp_intervention_set_component(direction.raw, value, $0) } }
+    }
+
     /// One after another.
     public static func compose(_ parts: [Intervention]) -> Intervention {
         Intervention {
@@ -105,6 +115,7 @@ extension Intervention: Equatable, CustomStringConvertible {
         return mlxterp_intervention_equal(a.raw, b.raw)
     }
 
+    /// What it does, such as `scale(0.5) positions=[-1]`.
     public var description: String {
         do {
             let handle = try get()
@@ -116,6 +127,7 @@ extension Intervention: Equatable, CustomStringConvertible {
 }
 
 extension Intervention: Codable {
+    /// From the JSON form in a string.
     public init(from decoder: any Decoder) throws {
         try self.init(json: String(from: decoder))
     }

@@ -13,11 +13,13 @@ mod forward;
 mod gradient;
 mod head;
 mod kernels;
+mod onward;
 mod opaque;
 mod options;
 mod plan;
 mod receipt;
 mod recurrent;
+mod route;
 mod run;
 mod special;
 
@@ -36,6 +38,7 @@ pub use options::{Keep, TraceOptions};
 pub use plan::PlannedSite;
 pub(crate) use plan::plan;
 pub use receipt::Receipt;
+pub(crate) use route::{Passed, Route, between, from_linear};
 use run::Run;
 
 use crate::core::arch::tape::Index;
