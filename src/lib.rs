@@ -2,7 +2,7 @@
 //!
 //! The house, room by room:
 //! - [`core`]: what a trace needs — tensors, weights, text, hub, architecture descriptions, models, interventions, traces
-//! - [`analysis`]: what depends on what — attribution, circuits
+//! - [`analysis`]: what depends on what — attention, attribution, patching, circuits
 //! - [`interpretability`]: what the inside means — lenses
 //! - [`visualization`]: pages and figures from results
 //! - [`toolkit`]: every analysis by name, for the front ends

@@ -6,6 +6,7 @@
 //! listed in [`TOOLS`], and its options mean the same everywhere.
 
 mod acdc;
+mod activation_patching;
 mod attribution_patching;
 mod call;
 mod circuit;
@@ -36,6 +37,7 @@ pub struct Tool {
 /// All of them, by name.
 pub const TOOLS: &[Tool] = &[
     acdc::TOOL,
+    activation_patching::TOOL,
     attribution_patching::TOOL,
     circuit::TOOL,
     edge_attribution::TOOL,
