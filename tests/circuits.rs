@@ -105,11 +105,13 @@ fn edge_attributions_equal_autograds() {
     let limit = &along[3].1;
     let off: Vec<f32> = along[..3].iter().map(|(_, own)| difference(own, limit)).collect();
     assert!(off[1] < 0.7 * off[0] && off[2] < 0.05 * off[0], "{off:?}");
-    // And order the edges much as patching them does.
+    // Both order the edges of this random model roughly as patching them does.
     let exact = numbers(&facts["exact"]);
-    let (plain, integrated) = (rank_correlation(&eap, &exact), rank_correlation(&along[2].1, &exact));
-    println!("rank correlation with exact edge patching: EAP {plain:.3}, EAP-IG {integrated:.3}");
-    assert!(integrated > 0.8, "{integrated}");
+    for (what, own) in [("EAP", &eap), ("EAP-IG", &along[2].1)] {
+        let rank = rank_correlation(own, &exact);
+        println!("rank correlation with exact edge patching: {what} {rank:.3}");
+        assert!(rank > 0.5, "{what}: {rank}");
+    }
 }
 
 #[test]
@@ -200,7 +202,6 @@ fn edges_mean_the_same_on_every_kind_of_stream() {
             let cut = evaluate(rest);
             assert!((cut.circuit - cut.full - e.score).abs() < 2e-4 * span.max(1.0), "{kind} {e}: {cut}");
         }
-        // What is true of edges into the logits is true of the last stream: their changes add up.
         let eap = with(EdgeMethod::Eap).unwrap();
         let correlation = {
             let own = by_name(&eap);
@@ -396,4 +397,74 @@ fn the_tools_draw_themselves() {
     // A circuit without prompts is only pruned and drawn.
     let drawn = run(&model, "circuit", Call::new(json!({"circuit": circuit_of(&model), "above": 0.0}))).unwrap();
     assert!(drawn.json().unwrap()["evaluation"].is_null());
+}
+
+/// Pairs for the trained model: eight words and one of them again, after which its successor must come. The corrupt prompts
+/// are of other words, none twice.
+fn induction_pairs(n: usize) -> (Vec<Vec<u32>>, Vec<Vec<u32>>, Metric) {
+    let (mut clean, mut corrupt, mut answers, mut wrongs) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for i in 0..n as u32 {
+        // Distinct words from a stride that is prime to their number.
+        let words: Vec<u32> = (0..17).map(|k| 2 + (i * 31 + k * 11) % 126).collect();
+        let at = 2 + (i as usize * 3) % 5;
+        let mut row = vec![0];
+        row.extend(&words[..8]);
+        row.push(words[at]);
+        clean.push(row);
+        corrupt.push([&[0], &words[8..]].concat());
+        answers.push(mlxterp::utils::Token::Id(words[at + 1]));
+        wrongs.push(mlxterp::utils::Token::Id(words[(at + 3) % 8]));
+    }
+    let metric = Metric::LogitDifference {
+        answer: mlxterp::utils::Tokens::ByRow(answers),
+        wrong: mlxterp::utils::Tokens::ByRow(wrongs),
+    };
+    (clean, corrupt, metric)
+}
+
+#[test]
+fn the_circuit_of_the_trained_model_is_the_induction_circuit() {
+    let model = load(&fixture("induction"), &LoadOptions::default());
+    let (clean, corrupt, metric) = induction_pairs(8);
+    let with = |method: EdgeMethod| {
+        let options = EdgeAttributionOptions { method, steps: 8, ..Default::default() };
+        edge_attribution(&model, clean.clone(), corrupt.clone(), &metric, &options, None).unwrap()
+    };
+    let measured = |circuit: &Circuit| {
+        evaluate_circuit(&model, circuit, clean.clone(), corrupt.clone(), &metric, &Default::default()).unwrap()
+    };
+    // Head 6 of layer 0 writes which token came before, head 6 of layer 1 finds it by its key and copies what it finds.
+    let mut known = ["embed a0.g3.v", "a0.h6 a1.g3.k", "embed a1.h6.q", "embed a1.g3.v", "a1.h6 logits"];
+    known.sort_unstable();
+    let top = |edges: &[Edge]| {
+        let mut top: Vec<String> = edges.iter().take(5).map(name).collect();
+        top.sort();
+        top
+    };
+    let exact = with(EdgeMethod::Exact);
+    assert_eq!(top(&exact.edges), known);
+    for (method, least) in [(EdgeMethod::Eap, 0.9), (EdgeMethod::EapIg, 0.6)] {
+        let found = with(method);
+        let own = by_name(&found);
+        let (a, b): (Vec<f32>, Vec<f32>) = exact.edges.iter().map(|e| (own[&name(e)], e.score)).unzip();
+        let rank = rank_correlation(&a, &b);
+        println!("{method}: rank correlation with exact {rank:.3}");
+        assert!(rank > least, "{method}: {rank}");
+        assert_eq!(top(&found.edges), known, "{method}");
+        let circuit = found.circuit(5);
+        assert_eq!(top(&circuit.edges), known);
+    }
+    for threshold in [0.005, 0.1] {
+        let options = AcdcOptions { threshold, ..Default::default() };
+        let found = acdc(&model, clean.clone(), corrupt.clone(), &Metric::KlDivergence, &options, None).unwrap();
+        assert_eq!(top(&found.circuit.edges), known);
+        assert_eq!(found.circuit.edges.len(), 5, "{found}");
+        let found = measured(&found.circuit);
+        println!("{found}");
+        assert!(found.faithfulness > 0.9 && found.faithfulness < 1.1 && found.completeness > 0.9, "{found}");
+        assert!(10 * found.edges < found.total_edges, "{found}");
+    }
+    // Without the way through the first head nothing is left.
+    let broken = exact.edges[..5].iter().filter(|e| name(e) != "a0.h6 a1.g3.k").cloned().collect();
+    assert!(measured(&Circuit::new(exact.graph.clone(), broken)).faithfulness < 0.1);
 }

@@ -13,6 +13,7 @@ from . import interventions, metrics, tools
 from ._library import MLX_VERSION, backend, lib, live_handles, memory_used
 from .activations import Activations, batch_get_activations, get_activations, run_prompts
 from .array import Array
+from .attribution import acdc, attribution_patching, circuit, edge_attribution, integrated_gradients
 from .batch import Batch
 from .cache import Cache
 from .calls import Call, call
@@ -101,11 +102,15 @@ __all__ = [
     "Trace",
     "UnknownSiteError",
     "UnsupportedError",
+    "acdc",
     "asarray",
+    "attribution_patching",
     "backend",
     "batch_get_activations",
     "call",
+    "circuit",
     "concatenate",
+    "edge_attribution",
     "evaluate",
     "from_dlpack",
     "from_mlx",
@@ -113,6 +118,7 @@ __all__ = [
     "full",
     "get_activations",
     "gradients",
+    "integrated_gradients",
     "interventions",
     "live_handles",
     "memory_used",
