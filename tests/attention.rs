@@ -70,10 +70,8 @@ fn scores_equal_their_definition_on_transformers_patterns() {
         same(&found.scores.values, expected.get(&format!("{name}.scores")), 1e-5, name);
         assert_eq!(found.scores.shape(), expected.shape(&format!("{name}.scores")));
         // Padding counts for nothing: the rows alone give the same, each by the queries it has.
-        let alone: Vec<HeadScores> = rows
-            .iter()
-            .map(|r| head_scores(&model, r.clone(), &TraceOptions::default()).unwrap())
-            .collect();
+        let alone: Vec<HeadScores> =
+            rows.iter().map(|r| head_scores(&model, r.clone(), &TraceOptions::default()).unwrap()).collect();
         let per_kind = found.scores.values.len() / SCORES.len();
         let pooled: Vec<f32> = (0..found.scores.values.len())
             .map(|i| {
