@@ -4,7 +4,6 @@ mod attribution;
 mod cells;
 mod component;
 mod logit;
-mod patchscope;
 mod readout;
 
 pub use attribution::{
@@ -13,9 +12,6 @@ pub use attribution::{
 };
 pub use cells::{Cell, LensCell, LogitLens, Reading, Shade, Standing};
 pub use component::Component;
-pub use patchscope::{
-    IDENTITY, Mapping, Patched, Patchscope, PatchscopeOptions, TargetPrompt, patchscope, patchscope_of,
-};
 pub use logit::{LensOptions, lens_of, logit_lens, top_tokens};
 
 use crate::error::{Result, bail};
