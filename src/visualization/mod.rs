@@ -3,9 +3,11 @@
 mod graph;
 mod grids;
 mod lens_page;
+mod patterns;
 mod style;
 
 pub use graph::{GraphEdge, GraphNode, graph};
 pub use grids::{bars, heatmap};
 pub use lens_page::lens_page;
+pub use patterns::patterns;
 pub use style::page;

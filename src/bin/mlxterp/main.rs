@@ -3,6 +3,7 @@
 mod demo;
 mod finding;
 mod gradients;
+mod heads;
 mod load;
 mod trace;
 
@@ -62,6 +63,8 @@ enum Command {
     Trace(trace::Trace),
     /// The gradient of a metric at sites: how much the answer would change with each.
     Gradients(gradients::Gradients),
+    /// What attention heads look at, read and write.
+    Heads(heads::Heads),
 }
 
 fn main() -> ExitCode {
@@ -87,6 +90,7 @@ fn run(command: Command) -> Result<()> {
         Command::Arch { name } => descriptions(name.as_deref()),
         Command::Trace(trace) => trace.run(),
         Command::Gradients(gradients) => gradients.run(),
+        Command::Heads(heads) => heads.run(),
     }
 }
 
