@@ -13,11 +13,13 @@ mod call;
 mod circuit;
 mod composition_scores;
 mod copying_scores;
+mod direct_logit_attribution;
 mod edge_attribution;
 mod gradients;
 mod head_circuit;
 mod head_scores;
 mod integrated_gradients;
+mod logit_lens;
 
 pub use call::Call;
 
@@ -48,11 +50,13 @@ pub const TOOLS: &[Tool] = &[
     circuit::TOOL,
     composition_scores::TOOL,
     copying_scores::TOOL,
+    direct_logit_attribution::TOOL,
     edge_attribution::TOOL,
     gradients::TOOL,
     head_circuit::TOOL,
     head_scores::TOOL,
     integrated_gradients::TOOL,
+    logit_lens::TOOL,
 ];
 
 /// The tool of a name; an error with the nearest names when there is none.
