@@ -5,6 +5,7 @@ mod circuit;
 mod demo;
 mod finding;
 mod gradients;
+mod heads;
 mod lens;
 mod load;
 mod trace;
@@ -65,6 +66,8 @@ enum Command {
     Trace(trace::Trace),
     /// The gradient of a metric at sites: how much the answer would change with each.
     Gradients(gradients::Gradients),
+    /// What attention heads look at, read and write.
+    Heads(heads::Heads),
     /// How much each token, or each layer, head and neuron, contributes to an answer.
     Attribute(attribute::Attribute),
     /// The edges between heads, MLPs, embedding and logits that an answer needs, and how faithful they are.
@@ -98,6 +101,7 @@ fn run(command: Command) -> Result<()> {
         Command::Arch { name } => descriptions(name.as_deref()),
         Command::Trace(trace) => trace.run(),
         Command::Gradients(gradients) => gradients.run(),
+        Command::Heads(heads) => heads.run(),
         Command::Attribute(attribute) => attribute.run(),
         Command::Circuit(circuit) => circuit.run(),
         Command::Lens(lens) => lens.run(),
