@@ -6,6 +6,7 @@ mod support;
 use mlxterp::ErrorKind;
 use mlxterp::analysis::attention::*;
 use mlxterp::core::model::{LoadOptions, Model};
+use support::entry::{Entry, Stored};
 use mlxterp::core::tensor::{self, Array};
 use mlxterp::core::trace::TraceOptions;
 use support::*;
@@ -69,10 +70,8 @@ fn scores_equal_their_definition_on_transformers_patterns() {
         same(&found.scores.values, expected.get(&format!("{name}.scores")), 1e-5, name);
         assert_eq!(found.scores.shape(), expected.shape(&format!("{name}.scores")));
         // Padding counts for nothing: the rows alone give the same, each by the queries it has.
-        let alone: Vec<HeadScores> = rows
-            .iter()
-            .map(|r| head_scores(&model, r.clone(), &TraceOptions::default()).unwrap())
-            .collect();
+        let alone: Vec<HeadScores> =
+            rows.iter().map(|r| head_scores(&model, r.clone(), &TraceOptions::default()).unwrap()).collect();
         let per_kind = found.scores.values.len() / SCORES.len();
         let pooled: Vec<f32> = (0..found.scores.values.len())
             .map(|i| {
@@ -107,7 +106,7 @@ fn patterns_equal_transformers() {
 #[test]
 fn an_even_pattern_scores_exactly_nothing() {
     for model in [induction(), tiny("mistral")] {
-        let ids: Vec<u32> = (0..3).flat_map(|_| 3..8).collect();
+        let ids: Vec<u32> = (0..4).flat_map(|_| 3..6).collect();
         let even = TraceOptions {
             interventions: (0..model.num_layers())
                 .map(|i| (format!("layers.{i}.attn.q"), "zero_out".parse().unwrap()))
@@ -206,4 +205,117 @@ fn a_factored_matrix_is_its_product() {
     }
     let oblong = FactoredMatrix::new(&a, &tensor::slice(&b, &[0, 0], &[3, 4], &[1, 1]).unwrap()).unwrap();
     assert!(oblong.eigenvalues().unwrap_err().message().contains("square"));
+}
+
+/// An entry of tests/fixtures/architectures with its biases zero, so that what is left is linear.
+fn without_biases(mut entry: Entry) -> Model {
+    for (name, spec) in entry.about["tensors"].as_object_mut().unwrap() {
+        if name.ends_with("bias") {
+            (spec[1], spec[2]) = (0.into(), 0.into());
+        }
+    }
+    let float32 = LoadOptions { dtype: Some(tensor::Dtype::Float32), ..LoadOptions::default() };
+    entry.load(Stored::Float32, &float32).unwrap()
+}
+
+/// The factor by which `got` is `want` at its best, and how far it is off then, as a part of the largest number.
+fn proportional(got: &[f64], want: &[f64]) -> (f64, f64) {
+    let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(x, y)| x * y).sum::<f64>();
+    let factor = dot(got, want) / dot(got, got);
+    let off = got.iter().zip(want).fold(0f64, |m, (g, w)| m.max((factor * g - w).abs()));
+    (factor, off / want.iter().fold(f64::MIN_POSITIVE, |m, w| m.max(w.abs())))
+}
+
+fn wide(a: &Array) -> Vec<f64> {
+    values(a).into_iter().map(f64::from).collect()
+}
+
+/// Of layer `i`: whether the circuits make the values, the scores of each token with itself and the results that the model
+/// has. A norm in front scales each position by a number of its own, which is read off the values.
+fn circuits_fit(name: &str, model: &Model, i: usize, ids: &[u32]) -> mlxterp::Result<Vec<&'static str>> {
+    let heads: Vec<HeadCircuit> = (0..)
+        .map(|h| head_circuit(model, i, h))
+        .take_while(|c| !matches!(c, Err(e) if e.kind() == ErrorKind::InvalidArgument))
+        .collect::<mlxterp::Result<_>>()?;
+    let out = |what: &str| heads[0].left_out.iter().any(|l| l.contains(what));
+    let trace = model.trace(ids.to_vec())?;
+    let get = |name: &str| trace.get(&format!("layers.{i}.{name}"));
+    let (x, pattern) = (get("input")?, get("attn.pattern")?);
+    let (n, length) = (heads.len(), ids.len());
+    assert_eq!(pattern.dims(), [1, n, length, length]);
+    // What is left out is no mistake of what is there; keys and values of another layer have no names here.
+    let Ok(v) = get("attn.v") else { return Ok(vec![]) };
+    if out("between the layer's input") || out("clipping") || out("norms of values") {
+        return Ok(vec![]);
+    }
+    // v = c (x W_V), one c a position: an orthonormal change of the head's axes is all that may be between.
+    let (group, size) = (n / v.dim(1), v.dim(3));
+    let v = wide(&v);
+    let mut scale = Vec::new();
+    for p in 0..length {
+        let (mut mine, mut theirs) = (Vec::new(), Vec::new());
+        for (h, head) in heads.iter().enumerate().step_by(group) {
+            let row = tensor::slice(&x, &[0, p as i32, 0], &[1, p as i32 + 1, x.dim(2) as i32], &[1, 1, 1])?;
+            mine.extend(wide(&tensor::matmul(&row, head.ov.a())?));
+            theirs.extend(&v[((h / group) * length + p) * size..][..size]);
+        }
+        let (c, off) = proportional(&mine, &theirs);
+        assert!(off < 2e-5 && c > 0.0, "{name}: values of layer {i}, position {p}: off by {off:.1e}, {:?}", heads[0].left_out);
+        scale.push(c);
+    }
+    let mut checked = vec!["values"];
+    let scaled = tensor::mul(&x, &Array::from_slice(&scale.iter().map(|c| *c as f32).collect::<Vec<_>>(), &[1, length, 1])?)?;
+    if !out("norms of queries") && !out("of scores") {
+        let scores = wide(&get("attn.scores")?);
+        let (mut mine, mut theirs) = (Vec::new(), Vec::new());
+        for (h, head) in heads.iter().enumerate() {
+            let own = tensor::sum(&tensor::mul(&head.qk.left(&scaled)?, &scaled)?, -1, false)?;
+            mine.extend(wide(&own));
+            theirs.extend((0..length).map(|p| scores[(h * length + p) * length + p]));
+        }
+        let (_, off) = proportional(&mine, &theirs);
+        assert!(off < 5e-5, "{name}: scores of layer {i}: off by {off:.1e}, {:?}", heads[0].left_out);
+        checked.push("scores");
+    }
+    if let Ok(result) = get("attn.result")
+        && !out("norms of what the heads give")
+    {
+        let result = wide(&result);
+        let pattern = wide(&pattern);
+        let each = result.len() / n;
+        for (h, head) in heads.iter().enumerate() {
+            let p: Vec<f32> = pattern[h * length * length..][..length * length].iter().map(|v| *v as f32).collect();
+            let looked = tensor::matmul(&Array::from_slice(&p, &[1, length, length])?, &scaled)?;
+            let mine = wide(&head.ov.left(&looked)?);
+            let (c, off) = proportional(&mine, &result[h * each..][..each]);
+            assert!(off < 5e-5 && (c - 1.0).abs() < 1e-4, "{name}: results of head {i}.{h}: off by {off:.1e}, factor {c}");
+        }
+        checked.push("results");
+    }
+    Ok(checked)
+}
+
+/// Fused and separate matrices, in every order in which an architecture keeps them, against the model's own values.
+#[test]
+fn circuits_are_what_every_architecture_computes() {
+    let mut checked = std::collections::BTreeMap::<&str, usize>::new();
+    let (mut unsupported, mut in_front) = (Vec::new(), Vec::new());
+    for entry in Entry::chosen() {
+        let (name, ids) = (entry.name.clone(), entry.ids()[0].clone());
+        let model = without_biases(entry);
+        let has = |i: &usize| model.sites().resolve(&format!("layers.{i}.attn.pattern")).is_ok();
+        for i in (0..model.num_layers()).filter(has) {
+            match circuits_fit(&name, &model, i, &ids) {
+                Ok(what) if what.is_empty() => in_front.push(format!("{name} {i}")),
+                Ok(what) => what.into_iter().for_each(|w| *checked.entry(w).or_default() += 1),
+                Err(e) => {
+                    assert_eq!(e.kind(), ErrorKind::Unsupported, "{name}: {e}");
+                    unsupported.push(format!("{name}: {e}"));
+                }
+            }
+        }
+    }
+    println!("{checked:?}\nunsupported:\n{}\nin front: {}", unsupported.join("\n"), in_front.join(", "));
+    let least = |what: &str| checked.get(what).copied().unwrap_or(0);
+    assert!(least("values") >= 200 && least("scores") >= 120 && least("results") >= 180, "{checked:?}");
 }

@@ -227,7 +227,8 @@ fn a_parallel_mlp_does_not_see_its_own_layers_attention() {
 #[test]
 fn pairs_of_several_lengths_are_averaged() {
     let model = tiny("llama");
-    let (a, b) = ((vec![1u32, 5, 9, 2], vec![1u32, 5, 11, 2]), (vec![7u32, 3, 9, 30, 12, 4], vec![7u32, 8, 9, 30, 12, 4]));
+    let (a, b) =
+        ((vec![1u32, 5, 9, 2], vec![1u32, 5, 11, 2]), (vec![7u32, 3, 9, 30, 12, 4], vec![7u32, 8, 9, 30, 12, 4]));
     for method in [EdgeMethod::Eap, EdgeMethod::EapIg, EdgeMethod::Exact] {
         let options = EdgeAttributionOptions { method, ..Default::default() };
         let one = |(clean, corrupt): &(Vec<u32>, Vec<u32>)| {
@@ -255,8 +256,7 @@ fn edges_are_those_of_the_edited_model() {
     let silent = mlxterp::core::intervention::Intervention::zero_out().heads([1]);
     let runs = TraceOptions::default().with("layers.0.attn.z", silent);
     let options = EdgeAttributionOptions { method: EdgeMethod::Exact, runs, ..Default::default() };
-    let found =
-        edge_attribution(&model, vec![1u32, 5, 9, 2], vec![1u32, 5, 11, 2], &metric(), &options, None).unwrap();
+    let found = edge_attribution(&model, vec![1u32, 5, 9, 2], vec![1u32, 5, 11, 2], &metric(), &options, None).unwrap();
     let own = by_name(&found);
     assert!(own.iter().filter(|(n, _)| n.starts_with("a0.h1 ")).all(|(_, v)| v.abs() < 1e-6));
     assert!(own.iter().any(|(n, v)| n.starts_with("a0.h0 ") && v.abs() > 1e-3));
@@ -298,11 +298,10 @@ fn circuits_are_written_read_pruned_and_drawn() {
     let dot = circuit.to_dot();
     assert!(dot.starts_with("digraph circuit {") && dot.contains("\"logits\"") && dot.ends_with("}\n"));
     // An edge from a node that nothing feeds goes.
-    let loose = Circuit::new(circuit.graph.clone(), vec![Edge {
-        from: "a0.h0".parse().unwrap(),
-        to: "logits".parse().unwrap(),
-        score: 1.0,
-    }]);
+    let loose = Circuit::new(
+        circuit.graph.clone(),
+        vec![Edge { from: "a0.h0".parse().unwrap(), to: "logits".parse().unwrap(), score: 1.0 }],
+    );
     assert!(loose.connected().edges.is_empty());
 
     let broken = |edit: &dyn Fn(&mut Value)| {
@@ -313,11 +312,13 @@ fn circuits_are_written_read_pruned_and_drawn() {
     assert!(broken(&|v| v["edges"][0]["from"] = json!("b0.h1")).contains("'b0.h1' is no sender"));
     assert!(broken(&|v| v["edges"][0]["to"] = json!("a9.h1.q")).contains("the model has no a9.h1.q"));
     assert!(broken(&|v| v["edges"][0] = json!({"from": "m1", "to": "a0.h0.q"})).contains("no edge from m1 to a0.h0.q"));
-    assert!(broken(&|v| {
-        let first = v["edges"][0].clone();
-        v["edges"].as_array_mut().unwrap().push(first);
-    })
-    .contains("twice"));
+    assert!(
+        broken(&|v| {
+            let first = v["edges"][0].clone();
+            v["edges"].as_array_mut().unwrap().push(first);
+        })
+        .contains("twice")
+    );
     assert!(broken(&|v| v["graph"]["layers"][0]["groups"] = json!(0)).contains("equal groups"));
 }
 
@@ -342,7 +343,8 @@ fn mistakes_are_told_and_leave_the_model_usable() {
         "edges": [{"from": "embed", "to": "logits"}]});
     let foreign = told("circuit", pair(json!({"circuit": other})));
     assert!(foreign.message().contains("of another model"), "{foreign}");
-    let same = json!({"clean": [1, 5, 9], "corrupt": [1, 5, 9], "metric": metric.clone(), "circuit": circuit_of(&model)});
+    let same =
+        json!({"clean": [1, 5, 9], "corrupt": [1, 5, 9], "metric": metric.clone(), "circuit": circuit_of(&model)});
     assert!(told("circuit", same).message().contains("nothing to be faithful to"));
 
     let options = EdgeAttributionOptions::default();

@@ -10,9 +10,11 @@ mod activation_patching;
 mod attribution_patching;
 mod call;
 mod circuit;
+mod direct_logit_attribution;
 mod edge_attribution;
 mod gradients;
 mod integrated_gradients;
+mod logit_lens;
 
 pub use call::Call;
 
@@ -40,9 +42,11 @@ pub const TOOLS: &[Tool] = &[
     activation_patching::TOOL,
     attribution_patching::TOOL,
     circuit::TOOL,
+    direct_logit_attribution::TOOL,
     edge_attribution::TOOL,
     gradients::TOOL,
     integrated_gradients::TOOL,
+    logit_lens::TOOL,
 ];
 
 /// The tool of a name; an error with the nearest names when there is none.

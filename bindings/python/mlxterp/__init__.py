@@ -55,6 +55,7 @@ from .errors import (
     UnsupportedError,
 )
 from .interventions import Event, Intervention
+from .lenses import direct_logit_attribution, logit_lens
 from .model import InterpretableModel, PlannedSite, SiteInfo
 from .sites import Site
 from .steering import Steering
@@ -110,6 +111,7 @@ __all__ = [
     "call",
     "circuit",
     "concatenate",
+    "direct_logit_attribution",
     "edge_attribution",
     "evaluate",
     "from_dlpack",
@@ -121,6 +123,7 @@ __all__ = [
     "integrated_gradients",
     "interventions",
     "live_handles",
+    "logit_lens",
     "memory_used",
     "metrics",
     "run_prompts",

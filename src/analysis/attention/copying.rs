@@ -125,7 +125,7 @@ impl<'a> Ends<'a> {
         let ids: Vec<u32> = (at..self.tokens.min(at + PART)).map(|i| i as u32).collect();
         let ids = Array::from_slice(&ids, &[ids.len()])?;
         let rows = |w: &Weights| tensor::cast(&self.model.parameters.embed(w, &ids)?, Dtype::Float32);
-        let head = fold_norm(self.model, rows(&self.head)?, self.input)?.0;
+        let head = fold_norm(self.model, rows(&self.head)?, self.input, None)?.w;
         Ok((rows(&self.embedding)?, head))
     }
 

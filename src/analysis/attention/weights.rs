@@ -7,7 +7,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::core::arch::tape::{Op, Producer, Slot, Weights};
+use crate::core::arch::tape::{Binary, Op, Operand, Producer, Slot, TensorId, Weights};
 use crate::core::model::{Inner, Model};
 use crate::core::tensor::{self, Array, Dtype};
 use crate::core::trace::{Passed, Route, between, from_linear};
@@ -61,16 +61,23 @@ impl Finder<'_> {
     fn all(mut self) -> Result<LayerHeads> {
         let z = self.slot("attn.z").ok_or_else(|| err!(Unsupported, "it has no attention with a site 'attn.z'"))?;
         let program = &self.model.program;
-        let inputs = match program.origin(z) {
-            Producer::Instr(i) => match &program.instrs[i as usize] {
-                instr if matches!(instr.op, Op::Attend(_)) => &instr.inputs,
-                instr => bail!(Unsupported, "{} is no attention over queries, keys and values", instr.path),
-            },
-            _ => bail!(Unsupported, "its 'attn.z' is not made by an attention"),
+        let Producer::Instr(index) = program.origin(z) else {
+            bail!(Unsupported, "its 'attn.z' is not made by an attention")
         };
-        let q = self.reads(inputs[0]).map_err(|e| e.context("queries"))?;
-        let k = self.reads(inputs[1]).map_err(|e| e.context("keys"))?;
-        let v = self.reads(inputs[2]).map_err(|e| e.context("values"))?;
+        let instr = &program.instrs[index as usize];
+        let (Op::Attend(attention), inputs) = (&instr.op, &instr.inputs) else {
+            bail!(Unsupported, "{} is no attention over queries, keys and values", instr.path)
+        };
+        if attention.bias.is_some() {
+            self.left_out.insert("biases of scores");
+        }
+        if attention.softcap.is_some() {
+            self.left_out.insert("soft-caps of scores");
+        }
+        let (q, k, v) = (inputs[0], inputs[1], inputs[2]);
+        let q = self.reads(q, "norms of queries or keys").map_err(|e| e.context("queries"))?;
+        let k = self.reads(k, "norms of queries or keys").map_err(|e| e.context("keys"))?;
+        let v = self.reads(v, "norms of values").map_err(|e| e.context("values"))?;
         let (heads, size) = (q.dim(0), v.dim(2));
         if k.dim(0) != v.dim(0) || heads % k.dim(0) != 0 || k.dim(2) != q.dim(2) {
             bail!(
@@ -93,13 +100,13 @@ impl Finder<'_> {
         Some(self.model.slot(site))
     }
 
-    /// `[head, width, size]` of what the kernel takes.
-    fn reads(&mut self, slot: Slot) -> Result<Array> {
+    /// `[head, width, size]` of what the kernel takes; `normed` says what a norm on the way is one of.
+    fn reads(&mut self, slot: Slot, normed: &'static str) -> Result<Array> {
         let Route { linear, shape, numbers, passed } = from_linear(self.model, slot)?;
         let &[1, heads, 1, size] = shape.as_slice() else {
             bail!(Unsupported, "its shape for one token is {shape:?}, not [1, head, 1, size]")
         };
-        self.note(passed, "norms of queries or keys");
+        self.note(passed, normed);
         let (weights, input) = self.linear(linear.ok_or_else(|| err!(Unsupported, "no matrix makes it"))?)?;
         if weights.bias.is_some() {
             self.left_out.insert("biases");
@@ -135,15 +142,13 @@ impl Finder<'_> {
 
     /// `[rows, inputs]` with the norm that makes `input` folded in; the norm must read the stream that the layer gets.
     fn fold(&mut self, w: Array, input: Slot) -> Result<Array> {
-        let (w, stream, shift) = fold_norm(self.model, w, input)?;
+        let own = self.slot("input").map(|s| self.model.program.source(s));
+        let Folded { w, stream, shift } = fold_norm(self.model, w, input, own)?;
         if shift {
             self.left_out.insert("biases");
         }
-        match self.slot("input") {
-            Some(own) if self.model.program.source(own) == self.model.program.source(stream) => {}
-            _ => {
-                self.left_out.insert("what happens between the layer's input and its attention");
-            }
+        if own != Some(stream) {
+            self.left_out.insert("what happens between the layer's input and its attention");
         }
         Ok(w)
     }
@@ -205,26 +210,58 @@ fn depends(model: &Inner, slot: Slot, from: Slot, steps: usize) -> bool {
     }
 }
 
-/// `w` `[rows, features]` that takes `input`, made to take what the norm in front of it takes: that slot, and whether a
-/// constant that the norm adds was left out.
-pub(super) fn fold_norm(model: &Inner, w: Array, input: Slot) -> Result<(Array, Slot, bool)> {
+/// A matrix with what stands in front of it folded in.
+pub(super) struct Folded {
+    /// `[rows, features]`
+    pub w: Array,
+    /// What it takes now.
+    pub stream: Slot,
+    /// Whether a constant that a norm adds was left out.
+    pub shift: bool,
+}
+
+/// `w` `[rows, features]` that takes `input`, made to take what the norm and the constant factors in front of it take, as far
+/// as the value `until`.
+pub(super) fn fold_norm(model: &Inner, w: Array, input: Slot, until: Option<Slot>) -> Result<Folded> {
     let program = &model.program;
-    let Producer::Instr(i) = program.origin(input) else { return Ok((w, input, false)) };
-    let instr = &program.instrs[i as usize];
-    let (weight, offset, centred, shift) = match &instr.op {
-        Op::RmsNorm { weight, offset, .. } => (weight, *offset, false, false),
-        Op::LayerNorm { weight, bias, offset, .. } => (weight, *offset, true, bias.is_some()),
-        Op::ToF32 | Op::Like => return fold_norm(model, w, instr.inputs[0]),
-        _ => return Ok((w, input, false)),
-    };
-    let mut w = w;
-    if let Some(id) = weight {
-        let gain = tensor::cast(model.parameters.tensor(*id)?, Dtype::Float32)?;
-        let gain = if offset == 0.0 { gain } else { tensor::add(&gain, &tensor::weak(offset, &gain)?)? };
-        w = tensor::mul(&w, &gain)?;
+    let mut folded = Folded { w, stream: program.source(input), shift: false };
+    let mut normed = false;
+    while until != Some(folded.stream) {
+        let Producer::Instr(i) = program.origin(folded.stream) else { break };
+        let instr = &program.instrs[i as usize];
+        let next = match &instr.op {
+            Op::ToF32 | Op::Like => instr.inputs[0],
+            Op::Binary(Binary::Mul, Operand::Slot(x), Operand::Number(n))
+            | Op::Binary(Binary::Mul, Operand::Number(n), Operand::Slot(x)) => {
+                folded.w = tensor::mul(&folded.w, &tensor::weak(*n, &folded.w)?)?;
+                *x
+            }
+            Op::Binary(Binary::Div, Operand::Slot(x), Operand::Number(n)) => {
+                folded.w = tensor::div(&folded.w, &tensor::weak(*n, &folded.w)?)?;
+                *x
+            }
+            Op::RmsNorm { weight, offset, .. } if !normed => {
+                normed = true;
+                folded.w = gained(model, &folded.w, *weight, *offset)?;
+                instr.inputs[0]
+            }
+            Op::LayerNorm { weight, bias, offset, .. } if !normed => {
+                normed = true;
+                folded.shift = bias.is_some();
+                let w = gained(model, &folded.w, *weight, *offset)?;
+                folded.w = tensor::sub(&w, &tensor::mean(&w, -1, true)?)?;
+                instr.inputs[0]
+            }
+            _ => break,
+        };
+        folded.stream = program.source(next);
     }
-    if centred {
-        w = tensor::sub(&w, &tensor::mean(&w, -1, true)?)?;
-    }
-    Ok((w, instr.inputs[0], shift))
+    Ok(folded)
+}
+
+/// Rows of `w` times a norm's weights.
+fn gained(model: &Inner, w: &Array, weight: Option<TensorId>, offset: f64) -> Result<Array> {
+    let Some(id) = weight else { return Ok(w.clone()) };
+    let gain = tensor::cast(model.parameters.tensor(id)?, Dtype::Float32)?;
+    tensor::mul(w, &tensor::add(&gain, &tensor::weak(offset, &gain)?)?)
 }

@@ -5,6 +5,7 @@ mod circuit;
 mod demo;
 mod finding;
 mod gradients;
+mod lens;
 mod load;
 mod trace;
 
@@ -68,6 +69,10 @@ enum Command {
     Attribute(attribute::Attribute),
     /// The edges between heads, MLPs, embedding and logits that an answer needs, and how faithful they are.
     Circuit(Box<circuit::Circuit>),
+    /// What the model would say if it stopped after each layer, at every position.
+    Lens(lens::Lens),
+    /// Which parts of the model put how much into a logit.
+    Dla(lens::Dla),
 }
 
 fn main() -> ExitCode {
@@ -95,6 +100,8 @@ fn run(command: Command) -> Result<()> {
         Command::Gradients(gradients) => gradients.run(),
         Command::Attribute(attribute) => attribute.run(),
         Command::Circuit(circuit) => circuit.run(),
+        Command::Lens(lens) => lens.run(),
+        Command::Dla(dla) => dla.run(),
     }
 }
 
