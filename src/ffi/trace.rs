@@ -79,6 +79,7 @@ fn read_options(pointer: *const mlxterp_trace_options) -> Result<TraceOptions> {
         keep: if o.keep_all != 0 { Keep::All } else { Keep::Read },
         strict: o.strict != 0,
         cache: if o.cache.is_null() { None } else { Some(borrow(o.cache)?.0.clone()) },
+        step: 0,
     })
 }
 
