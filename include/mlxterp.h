@@ -195,6 +195,9 @@ typedef struct mlxterp_model mlxterp_model;
 /// Immutable; any thread may use it.
 typedef struct mlxterp_opaque mlxterp_opaque;
 
+/// What an analysis found. Immutable; any thread may use it.
+typedef struct mlxterp_result mlxterp_result;
+
 /// One forward pass of a model over one batch: built lazily, stopped anywhere, changed, continued. Keeps its model
 /// alive. Any thread may use it.
 typedef struct mlxterp_trace mlxterp_trace;
@@ -311,6 +314,41 @@ typedef struct {
 /// A hook: puts a new handle into `out_value` (the library frees it), or leaves it NULL for "unchanged". Any status but
 /// OK stops the call that ran the hook with MLXTERP_STATUS_CALLBACK. It must not use the run that called it (BUSY).
 typedef int32_t (*mlxterp_hook_fn)(void *user, const mlxterp_event *event, mlxterp_array **out_value);
+
+/// A metric: puts a new array handle with one number a row of the trace (a scalar for one row) into `out_value`; the
+/// library frees it. The trace is lent for the call; it may be read and written. Any status but OK stops the tool with
+/// MLXTERP_STATUS_CALLBACK.
+typedef int32_t (*mlxterp_metric_fn)(void *user, const mlxterp_trace *trace, mlxterp_array **out_value);
+
+/// Told how far a tool has come; `total` is 0 where it is not known. Any answer but 0 ends the tool with
+/// MLXTERP_STATUS_CALLBACK.
+typedef int32_t (*mlxterp_tool_progress_fn)(void *user, uint64_t done, uint64_t total);
+
+/// What a tool is given besides its options. Begin with mlxterp_tool_inputs_init.
+typedef struct {
+    /// Size of this struct.
+    size_t struct_size;
+    /// Names of arrays, `array_count` of them.
+    const char *const *array_names;
+    /// The array of each name.
+    const mlxterp_array *const *arrays;
+    /// How many.
+    size_t array_count;
+    /// Sites or patterns of interventions that every run of the tool is under, `intervention_count` of them.
+    const char *const *patterns;
+    /// The intervention of each pattern.
+    const mlxterp_intervention *const *interventions;
+    /// How many.
+    size_t intervention_count;
+    /// A metric in place of one named in the options. NULL: the options'.
+    mlxterp_metric_fn metric;
+    /// Passed to `metric`.
+    void *metric_user;
+    /// NULL: nobody is told.
+    mlxterp_tool_progress_fn progress;
+    /// Passed to `progress`.
+    void *progress_user;
+} mlxterp_tool_inputs;
 
 #ifdef __cplusplus
 extern "C" {
@@ -562,6 +600,15 @@ mlxterp_status mlxterp_intervention_clamp(double low, double high, mlxterp_inter
 /// Normal noise of standard deviation `std` added; the same seed gives the same noise.
 mlxterp_status mlxterp_intervention_noise(double std, uint64_t seed, mlxterp_intervention **out_intervention);
 
+/// The value without its component along `direction`, whose last axis is the site's features; its length does not matter.
+mlxterp_status mlxterp_intervention_project_out(const mlxterp_array *direction,
+                                                mlxterp_intervention **out_intervention);
+
+/// The value with its component along `direction` set to `value`.
+mlxterp_status mlxterp_intervention_set_component(const mlxterp_array *direction,
+                                                  double value,
+                                                  mlxterp_intervention **out_intervention);
+
 /// One after another.
 mlxterp_status mlxterp_intervention_compose(const mlxterp_intervention *const *parts,
                                             size_t count,
@@ -770,6 +817,44 @@ mlxterp_status mlxterp_array_full(const int64_t *shape,
                                   double value,
                                   uint32_t dtype,
                                   mlxterp_array **out_array);
+
+/// Fills in the defaults: nothing.
+mlxterp_status mlxterp_tool_inputs_init(mlxterp_tool_inputs *inputs);
+
+/// Runs an analysis by name on a model. `options_json` is an object, NULL for none; which options a tool takes is in the
+/// guides. `inputs` may be NULL. Nothing of it is kept once the call is over.
+mlxterp_status mlxterp_tool_run(const mlxterp_model *model,
+                                const char *tool,
+                                const char *options_json,
+                                const mlxterp_tool_inputs *inputs,
+                                mlxterp_result **out_result);
+
+/// The tools, as a JSON list of `{"name", "about", "arrays", "metric"}`. Free with mlxterp_string_free.
+mlxterp_status mlxterp_tools_json(char **out_text);
+
+/// A second handle on the same result, to be freed on its own. NULL when `result` is not a live handle.
+mlxterp_result *mlxterp_result_retain(const mlxterp_result *result);
+
+/// Ends a handle. NULL is fine.
+void mlxterp_result_free(mlxterp_result *result);
+
+/// Which analysis made it, such as "logit_lens". Free with mlxterp_string_free.
+mlxterp_status mlxterp_result_kind(const mlxterp_result *result, char **out_text);
+
+/// In words and tables. Free with mlxterp_string_free.
+mlxterp_status mlxterp_result_text(const mlxterp_result *result, char **out_text);
+
+/// All of it as JSON, axes by name. Free with mlxterp_string_free.
+mlxterp_status mlxterp_result_json(const mlxterp_result *result, char **out_text);
+
+/// Drawn: a fragment of HTML with its own styles, without script or request. Free with mlxterp_string_free.
+mlxterp_status mlxterp_result_html(const mlxterp_result *result, char **out_text);
+
+/// Names of its arrays, as a JSON list. Free with mlxterp_string_free.
+mlxterp_status mlxterp_result_array_names_json(const mlxterp_result *result, char **out_text);
+
+/// One of its arrays by name.
+mlxterp_status mlxterp_result_array(const mlxterp_result *result, const char *name, mlxterp_array **out_array);
 
 #ifdef __cplusplus
 }  // extern "C"

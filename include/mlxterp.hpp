@@ -26,4 +26,5 @@
 #include "mlxterp/intervention.hpp"
 #include "mlxterp/model.hpp"
 #include "mlxterp/opaque.hpp"
+#include "mlxterp/tool.hpp"
 #include "mlxterp/trace.hpp"

@@ -4,6 +4,8 @@
 //! - [`core`]: what a trace needs — tensors, weights, text, hub, architecture descriptions, models, interventions, traces
 //! - [`interpretability`]: what the inside means — lenses
 //! - [`visualization`]: pages and figures from results
+//! - [`toolkit`]: every analysis by name, for the front ends
+//! - [`utils`]: grids with named axes, metrics, what a result can do
 //! - [`ffi`]: the doors of the C ABI
 //! - `bin/mlxterp`: the command line
 //!
@@ -21,6 +23,8 @@ pub mod core;
 pub mod error;
 pub mod ffi;
 pub mod interpretability;
+pub mod toolkit;
+pub mod utils;
 pub mod visualization;
 
 pub use error::{Error, ErrorKind, Result};

@@ -85,6 +85,14 @@ public:
     static intervention noise(double std, std::uint64_t seed) {
         return make([&](auto out) { return mlxterp_intervention_noise(std, seed, out); });
     }
+    /// Without the component along a direction, whose length does not matter.
+    static intervention project_out(const array &direction) {
+        return make([&](auto out) { return mlxterp_intervention_project_out(direction.get(), out); });
+    }
+    /// With the component along a direction set to a number.
+    static intervention set_component(const array &direction, double value) {
+        return make([&](auto out) { return mlxterp_intervention_set_component(direction.get(), value, out); });
+    }
     /// One after another.
     static intervention compose(const std::vector<const intervention *> &parts) {
         std::vector<const mlxterp_intervention *> handles;

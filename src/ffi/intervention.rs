@@ -86,6 +86,25 @@ pub unsafe extern "C" fn mlxterp_intervention_noise(
     hand_out(out_intervention, || Ok(Intervention::noise(std, seed)))
 }
 
+/// The value without its component along `direction`, whose last axis is the site's features; its length does not matter.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mlxterp_intervention_project_out(
+    direction: *const mlxterp_array,
+    out_intervention: *mut *mut mlxterp_intervention,
+) -> mlxterp_status {
+    hand_out(out_intervention, || Ok(Intervention::project_out(array(direction)?.clone())))
+}
+
+/// The value with its component along `direction` set to `value`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mlxterp_intervention_set_component(
+    direction: *const mlxterp_array,
+    value: f64,
+    out_intervention: *mut *mut mlxterp_intervention,
+) -> mlxterp_status {
+    hand_out(out_intervention, || Ok(Intervention::set_component(array(direction)?.clone(), value)))
+}
+
 /// One after another.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mlxterp_intervention_compose(

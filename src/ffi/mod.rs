@@ -16,6 +16,8 @@ mod model;
 mod opaque;
 mod own;
 mod registry;
+mod result;
+mod tool;
 mod trace;
 
 pub use array::*;
@@ -28,4 +30,6 @@ pub use library::*;
 pub use model::*;
 pub use opaque::*;
 pub use own::*;
+pub use result::*;
+pub use tool::*;
 pub use trace::*;

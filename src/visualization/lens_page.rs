@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use super::style::{escape, visible};
 use crate::interpretability::lens::LogitLens;
 
 const STYLE: &str = "
@@ -53,16 +54,6 @@ pub fn lens_page(lens: &LogitLens, title: &str) -> String {
     }
     page.push_str("</table></div></body></html>\n");
     page
-}
-
-/// White space that would not show: line ends and tabs always, spaces where there is nothing else.
-fn visible(text: &str) -> String {
-    let shown = text.replace('\n', "⏎").replace('\t', "⇥");
-    if shown.trim().is_empty() { shown.replace(' ', "␣") } else { shown }
-}
-
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
 #[cfg(test)]

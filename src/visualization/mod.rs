@@ -1,5 +1,9 @@
-//! Pages from results; no computing.
+//! Pages and figures from results; no computing.
 
+mod grids;
 mod lens_page;
+mod style;
 
+pub use grids::{bars, heatmap};
 pub use lens_page::lens_page;
+pub use style::page;

@@ -51,6 +51,16 @@ public struct Intervention: Sendable {
         Intervention { try made { mlxterp_intervention_noise(std, seed, $0) } }
     }
 
+    /// The value without its component along a direction, whose length does not matter.
+    public static func projectOut(_ direction: Tensor) -> Intervention {
+        Intervention { try made { mlxterp_intervention_project_out(direction.raw, $0) } }
+    }
+
+    /// The value with its component along a direction set to a number.
+    public static func setComponent(_ direction: Tensor, to value: Double) -> Intervention {
+        Intervention { try made { mlxterp_intervention_set_component(direction.raw, value, $0) } }
+    }
+
     /// One after another.
     public static func compose(_ parts: [Intervention]) -> Intervention {
         Intervention {

@@ -70,6 +70,8 @@ pub fn table() -> Vec<Good> {
         mlxterp_intervention_replace_with c"" |c| (c.arrays[0], c.out());
         mlxterp_intervention_clamp c"" |c| (-1.0, f64::INFINITY, c.out());
         mlxterp_intervention_noise c"" |c| (1.0, 7, c.out());
+        mlxterp_intervention_project_out c"" |c| (c.arrays[0], c.out());
+        mlxterp_intervention_set_component c"" |c| (c.arrays[0], 0.5, c.out());
         mlxterp_intervention_compose c"" |c| ([c.intervention.cast_const()].as_ptr(), 1, c.out());
         mlxterp_intervention_custom c"same" |c| (c.text, Some(unchanged), null_mut(), None, c.out());
         mlxterp_intervention_select c"positions" |c| (c.intervention, c.text, [-1i64].as_ptr(), 1, c.out());

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use syn::{Expr, Fields, FnArg, Item, Lit, Pat, ReturnType, Type};
 
 /// The files of the doors, in the order in which the header tells of them.
-const FILES: [&str; 11] = [
+const FILES: [&str; 13] = [
     "library",
     "model",
     "own",
@@ -19,6 +19,8 @@ const FILES: [&str; 11] = [
     "array",
     "array_math",
     "array_ops",
+    "tool",
+    "result",
 ];
 
 /// A C type, as far as the doors use them.

@@ -9,7 +9,7 @@
 Nothing is computed before a value is looked at; what was assigned inside the block is seen by everything after it.
 """
 
-from . import interventions
+from . import interventions, metrics, tools
 from ._library import MLX_VERSION, backend, lib, live_handles, memory_used
 from .activations import Activations, batch_get_activations, get_activations, run_prompts
 from .array import Array
@@ -57,6 +57,7 @@ from .interventions import Event, Intervention
 from .model import InterpretableModel, PlannedSite, SiteInfo
 from .sites import Site
 from .steering import Steering
+from .tools import Result, gradients
 from .trace import Trace
 
 __version__: str = lib.mlxterp_version().decode()
@@ -89,6 +90,7 @@ __all__ = [
     "NotFoundError",
     "OutsideTraceError",
     "PlannedSite",
+    "Result",
     "ShapeError",
     "Site",
     "SiteInfo",
@@ -110,11 +112,14 @@ __all__ = [
     "from_numpy",
     "full",
     "get_activations",
+    "gradients",
     "interventions",
     "live_handles",
     "memory_used",
+    "metrics",
     "run_prompts",
     "stack",
+    "tools",
     "where",
     "zeros_like",
 ]

@@ -121,6 +121,12 @@ mlxterp_progress_fn = CFUNCTYPE(c_int32, c_void_p, c_char_p, c_uint64, c_uint64)
 mlxterp_destroy_fn = CFUNCTYPE(None, c_void_p)
 
 
+mlxterp_metric_fn = CFUNCTYPE(c_int32, c_void_p, c_void_p, POINTER(c_void_p))
+
+
+mlxterp_tool_progress_fn = CFUNCTYPE(c_int32, c_void_p, c_uint64, c_uint64)
+
+
 class mlxterp_model_options(Structure):
     _fields_ = [
         ("struct_size", c_size_t),
@@ -190,6 +196,22 @@ class mlxterp_index(Structure):
     ]
 
 
+class mlxterp_tool_inputs(Structure):
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("array_names", POINTER(c_char_p)),
+        ("arrays", POINTER(c_void_p)),
+        ("array_count", c_size_t),
+        ("patterns", POINTER(c_char_p)),
+        ("interventions", POINTER(c_void_p)),
+        ("intervention_count", c_size_t),
+        ("metric", mlxterp_metric_fn),
+        ("metric_user", c_void_p),
+        ("progress", mlxterp_tool_progress_fn),
+        ("progress_user", c_void_p),
+    ]
+
+
 # Every exported function: what it returns and what it takes.
 FUNCTIONS = {
     "mlxterp_last_error_message": (c_char_p, []),
@@ -253,6 +275,8 @@ FUNCTIONS = {
     "mlxterp_intervention_replace_with": (c_int32, [c_void_p, POINTER(c_void_p)]),
     "mlxterp_intervention_clamp": (c_int32, [c_double, c_double, POINTER(c_void_p)]),
     "mlxterp_intervention_noise": (c_int32, [c_double, c_uint64, POINTER(c_void_p)]),
+    "mlxterp_intervention_project_out": (c_int32, [c_void_p, POINTER(c_void_p)]),
+    "mlxterp_intervention_set_component": (c_int32, [c_void_p, c_double, POINTER(c_void_p)]),
     "mlxterp_intervention_compose": (c_int32, [POINTER(c_void_p), c_size_t, POINTER(c_void_p)]),
     "mlxterp_intervention_custom": (c_int32, [c_char_p, mlxterp_hook_fn, c_void_p, mlxterp_destroy_fn, POINTER(c_void_p)]),
     "mlxterp_intervention_select": (c_int32, [c_void_p, c_char_p, POINTER(c_int64), c_size_t, POINTER(c_void_p)]),
@@ -299,6 +323,17 @@ FUNCTIONS = {
     "mlxterp_array_scalar": (c_int32, [c_double, c_uint32, POINTER(c_void_p)]),
     "mlxterp_array_scalar_like": (c_int32, [c_double, c_void_p, POINTER(c_void_p)]),
     "mlxterp_array_full": (c_int32, [POINTER(c_int64), c_size_t, c_double, c_uint32, POINTER(c_void_p)]),
+    "mlxterp_tool_inputs_init": (c_int32, [POINTER(mlxterp_tool_inputs)]),
+    "mlxterp_tool_run": (c_int32, [c_void_p, c_char_p, c_char_p, POINTER(mlxterp_tool_inputs), POINTER(c_void_p)]),
+    "mlxterp_tools_json": (c_int32, [POINTER(c_void_p)]),
+    "mlxterp_result_retain": (c_void_p, [c_void_p]),
+    "mlxterp_result_free": (None, [c_void_p]),
+    "mlxterp_result_kind": (c_int32, [c_void_p, POINTER(c_void_p)]),
+    "mlxterp_result_text": (c_int32, [c_void_p, POINTER(c_void_p)]),
+    "mlxterp_result_json": (c_int32, [c_void_p, POINTER(c_void_p)]),
+    "mlxterp_result_html": (c_int32, [c_void_p, POINTER(c_void_p)]),
+    "mlxterp_result_array_names_json": (c_int32, [c_void_p, POINTER(c_void_p)]),
+    "mlxterp_result_array": (c_int32, [c_void_p, c_char_p, POINTER(c_void_p)]),
 }
 
 

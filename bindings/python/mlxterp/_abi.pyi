@@ -86,6 +86,8 @@ mlxterp_progress_fn: Any
 mlxterp_opaque_fn: Any
 mlxterp_hook_fn: Any
 mlxterp_destroy_fn: Any
+mlxterp_metric_fn: Any
+mlxterp_tool_progress_fn: Any
 
 class mlxterp_model_options(Structure):
     struct_size: int
@@ -134,6 +136,19 @@ class mlxterp_index(Structure):
     start: int
     stop: int
     step: int
+
+class mlxterp_tool_inputs(Structure):
+    struct_size: int
+    array_names: Any
+    arrays: Any
+    array_count: int
+    patterns: Any
+    interventions: Any
+    intervention_count: int
+    metric: Any
+    metric_user: int | None
+    progress: Any
+    progress_user: int | None
 
 FUNCTIONS: Final[dict[str, tuple[Any, list[Any]]]]
 

@@ -20,8 +20,8 @@ from .convert import asarray
 from .dtypes import float32, float64
 
 __all__ = [
-    "Event", "Intervention", "add_vector", "clamp", "compose", "custom", "from_json", "noise", "replace_with", "scale",
-    "zero_out",
+    "Event", "Intervention", "add_vector", "clamp", "compose", "custom", "from_json", "noise", "project_out",
+    "replace_with", "scale", "set_component", "zero_out",
 ]  # fmt: skip
 
 
@@ -177,6 +177,16 @@ def noise(std: float = 1.0, seed: int = 0) -> Intervention:
     if not 0 <= seed < 2**64:
         raise ValueError(f"seed {seed} is not between 0 and 2**64 - 1")
     return Intervention(_make(lib.mlxterp_intervention_noise, float(std), seed))
+
+
+def project_out(direction: Any) -> Intervention:
+    """The value without its component along `direction` (its last axis is the site's features; its length is all one)."""
+    return Intervention(_make(lib.mlxterp_intervention_project_out, _single(direction)._handle))
+
+
+def set_component(direction: Any, value: float) -> Intervention:
+    """The value with its component along `direction` set to `value`; `project_out` sets it to 0."""
+    return Intervention(_make(lib.mlxterp_intervention_set_component, _single(direction)._handle, float(value)))
 
 
 def compose(*parts: Any) -> Intervention:

@@ -1,6 +1,8 @@
 //! `mlxterp`: arguments in, library calls, printing out.
 
 mod demo;
+mod finding;
+mod gradients;
 mod load;
 mod trace;
 
@@ -58,6 +60,8 @@ enum Command {
     },
     /// Run a prompt, read sites, change sites.
     Trace(trace::Trace),
+    /// The gradient of a metric at sites: how much the answer would change with each.
+    Gradients(gradients::Gradients),
 }
 
 fn main() -> ExitCode {
@@ -82,6 +86,7 @@ fn run(command: Command) -> Result<()> {
         }
         Command::Arch { name } => descriptions(name.as_deref()),
         Command::Trace(trace) => trace.run(),
+        Command::Gradients(gradients) => gradients.run(),
     }
 }
 

@@ -2,13 +2,13 @@
 
 use clap::Args;
 use mlxterp::Result;
-use mlxterp::core::intervention::Intervention;
 use mlxterp::core::model::Model;
 use mlxterp::core::tensor::{self, Array, Dtype};
 use mlxterp::core::trace::TraceOptions;
 use mlxterp::interpretability::lens::{Cell, top_tokens};
 use serde::Serialize;
 
+use crate::finding::interventions;
 use crate::{load::Source, print_json, say};
 
 /// Run a prompt, read sites, change sites.
@@ -49,14 +49,8 @@ impl Trace {
     /// Does it and prints what came of it.
     pub fn run(&self) -> Result<()> {
         let model = self.model.load()?;
-        let mut options = TraceOptions { strict: self.strict, ..TraceOptions::default() };
-        for change in &self.set {
-            let Some((site, what)) = change.split_once('=') else {
-                let text = format!("--set {change}: expected SITE=INTERVENTION, such as layers.3.attn=zero_out");
-                return Err(mlxterp::Error::new(mlxterp::ErrorKind::InvalidArgument, text));
-            };
-            options = options.with(site.trim(), what.parse::<Intervention>()?);
-        }
+        let interventions = interventions(&self.set)?;
+        let options = TraceOptions { interventions, strict: self.strict, ..TraceOptions::default() };
         let trace = model.trace_with(self.prompt.as_str(), &options)?;
         let mut reads: Vec<(String, Array)> = Vec::new();
         for pattern in &self.read {

@@ -52,6 +52,8 @@ impl Intervention {
                 let noise = t::cast(&noise_like(old, *seed, scene)?, old.dtype())?;
                 t::add(old, &t::mul(&noise, &t::weak(*std, old)?)?)
             }
+            Kind::ProjectOut { direction } => along(old, &direction.0, None),
+            Kind::SetComponent { direction, value } => along(old, &direction.0, Some(*value)),
             Kind::Compose { parts } => parts.iter().try_fold(old.clone(), |value, part| part.apply(&value, scene)),
             Kind::Custom(custom) => {
                 let event = Event { site: scene.site, step: scene.step, lengths: scene.batch.lengths() };
@@ -62,6 +64,31 @@ impl Intervention {
             }
         }
     }
+}
+
+/// The value with its component along a direction taken out, or set to a number. Computed in float32: in half precision
+/// what is left of a large component would be of the size of what it is asked to be.
+fn along(old: &Array, direction: &Array, component: Option<f64>) -> Result<Array> {
+    if old.ndim() == 0 || direction.dim(-1) != old.dim(-1) {
+        bail!(
+            Shape,
+            "a direction of shape {:?} at a site of shape {:?}: their last axes must be equal",
+            direction.shape(),
+            old.shape()
+        );
+    }
+    fit(direction, old)?;
+    // The largest number first: the square of a small or large one would not be a float32.
+    let wide = t::cast(direction, Dtype::Float32)?;
+    let wide = t::div(&wide, &t::max(&t::abs(&wide)?, -1, true)?)?;
+    let unit = t::div(&wide, &t::norm(&wide, -1, true)?)?;
+    let x = t::cast(old, Dtype::Float32)?;
+    let there = t::sum(&t::mul(&x, &unit)?, -1, true)?;
+    let change = match component {
+        None => t::neg(&there)?,
+        Some(value) => t::sub(&t::weak(value, &there)?, &there)?,
+    };
+    t::cast(&t::add(&x, &t::mul(&change, &unit)?)?, old.dtype())
 }
 
 /// Standard normal numbers of the site's shape. Each row is drawn alone at its own length, so that it gets in a padded

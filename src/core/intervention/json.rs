@@ -46,6 +46,8 @@ fn known_keys(object: &serde_json::Map<String, serde_json::Value>) -> std::resul
         Some("replace_with") => &["value"],
         Some("clamp") => &["low", "high"],
         Some("noise") => &["std", "seed"],
+        Some("project_out") => &["direction"],
+        Some("set_component") => &["direction", "value"],
         Some("compose") => &["parts"],
         _ => &[],
     };
@@ -82,6 +84,8 @@ impl fmt::Display for Intervention {
                 write!(f, "clamp({}, {})", bound(low), bound(high))?;
             }
             Kind::Noise { std, seed } => write!(f, "noise({std}, seed={seed})")?,
+            Kind::ProjectOut { direction } => write!(f, "project_out({direction:?})")?,
+            Kind::SetComponent { direction, value } => write!(f, "set_component({direction:?}, {value})")?,
             Kind::Compose { parts } => {
                 let parts: Vec<String> = parts.iter().map(ToString::to_string).collect();
                 write!(f, "compose({})", parts.join(", "))?;

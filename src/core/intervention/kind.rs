@@ -49,6 +49,18 @@ pub enum Kind {
         /// Seed.
         seed: u64,
     },
+    /// Without its component along a direction: `x - (x·v)v` with `v` of length 1, along the last axis.
+    ProjectOut {
+        /// Of any length but 0; its last axis is the site's.
+        direction: Tensor,
+    },
+    /// With its component along a direction set: `x + (value - x·v)v` with `v` of length 1, along the last axis.
+    SetComponent {
+        /// Of any length but 0; its last axis is the site's.
+        direction: Tensor,
+        /// What the component becomes.
+        value: f64,
+    },
     /// One after another.
     Compose {
         /// In this order.
@@ -84,6 +96,25 @@ impl PartialEq for Tensor {
 impl fmt::Debug for Tensor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}{:?}", self.0.dtype(), self.0.shape())
+    }
+}
+
+impl Tensor {
+    /// Refuses a direction that points nowhere: divided by its length it would be no number.
+    fn check_direction(&self) -> Result<()> {
+        let width = if self.0.ndim() == 0 { 0 } else { self.0.dim(-1) };
+        if width == 0 {
+            bail!(Shape, "a direction of shape {:?}: its last axis must be the site's features", self.0.shape());
+        }
+        for row in self.0.to_vec::<f32>()?.chunks(width) {
+            if row.iter().any(|v| !v.is_finite()) {
+                bail!(InvalidArgument, "a direction with infinities or NaN");
+            }
+            if row.iter().all(|v| *v == 0.0) {
+                bail!(InvalidArgument, "a direction of length 0 points nowhere: give one with a number other than 0");
+            }
+        }
+        Ok(())
     }
 }
 
@@ -179,6 +210,10 @@ impl Kind {
             Kind::Noise { std, .. } if !std.is_finite() || *std < 0.0 => {
                 bail!(InvalidArgument, "noise of standard deviation {std}: it must be 0 or more")
             }
+            Kind::SetComponent { value, .. } if !value.is_finite() => {
+                bail!(InvalidArgument, "a component set to {value}: it must be a finite number")
+            }
+            Kind::ProjectOut { direction } | Kind::SetComponent { direction, .. } => direction.check_direction(),
             _ => Ok(()),
         }
     }

@@ -64,6 +64,19 @@ impl Intervention {
         Kind::Noise { std, seed }.into()
     }
 
+    /// The value without its component along `direction` (directional ablation): `x - (x·v)v`, `v` being the direction
+    /// at length 1. The direction is a vector of the site's features, or broadcasts to the site with them as last axis;
+    /// its length does not matter, 0 is an error. With [`neurons`](Self::neurons) only those of the result are taken.
+    pub fn project_out(direction: Array) -> Self {
+        Kind::ProjectOut { direction: direction.into() }.into()
+    }
+
+    /// The value with its component along `direction` set to `value`: `x + (value - x·v)v`. See
+    /// [`project_out`](Self::project_out), which sets it to 0.
+    pub fn set_component(direction: Array, value: f64) -> Self {
+        Kind::SetComponent { direction: direction.into(), value }.into()
+    }
+
     /// One after another.
     pub fn compose(parts: Vec<Intervention>) -> Self {
         Kind::Compose { parts }.into()

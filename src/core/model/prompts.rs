@@ -1,5 +1,7 @@
 //! What a trace may be started on.
 
+use serde::{Deserialize, Deserializer};
+
 use crate::core::tensor::Array;
 
 /// One prompt or several, as text or as token ids; for a model whose `Main` takes arrays, those.
@@ -64,5 +66,29 @@ impl From<Vec<Array>> for Prompts {
 impl From<Vec<Vec<u32>>> for Prompts {
     fn from(rows: Vec<Vec<u32>>) -> Self {
         Prompts::Tokens(rows)
+    }
+}
+
+/// What JSON may say: a text, a list of texts, one prompt's token ids, or a list of those.
+#[derive(Deserialize)]
+#[serde(
+    untagged,
+    expecting = "prompts are a text, a list of texts, a list of token ids, or a list of lists of token ids"
+)]
+enum Written {
+    Text(String),
+    Texts(Vec<String>),
+    Ids(Vec<u32>),
+    Rows(Vec<Vec<u32>>),
+}
+
+impl<'de> Deserialize<'de> for Prompts {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(match Written::deserialize(deserializer)? {
+            Written::Text(text) => Prompts::Text(vec![text]),
+            Written::Texts(texts) => Prompts::Text(texts),
+            Written::Ids(ids) => Prompts::Tokens(vec![ids]),
+            Written::Rows(rows) => Prompts::Tokens(rows),
+        })
     }
 }

@@ -12,6 +12,7 @@ mod dtype;
 mod engine;
 mod gated;
 mod gather;
+mod gradient;
 mod graph;
 mod ops;
 mod platform;
@@ -29,6 +30,7 @@ pub use engine::{
 };
 pub use gated::Gated;
 pub use gather::{gather_matmul, gather_quantized_matmul, put_along};
+pub use gradient::value_and_gradients;
 pub use graph::{graph_dot, graph_size};
 pub use ops::*;
 pub use quant::{Quantization, dequantize, gather_quantized, quantize, quantized_matmul};

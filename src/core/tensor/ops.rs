@@ -39,14 +39,28 @@ impl VectorArray {
         self.0
     }
 
+    /// For a function of the C layer to fill.
+    pub(super) fn raw_mut(&mut self) -> *mut mlx_vector_array {
+        &mut self.0
+    }
+
+    pub(super) fn to_arrays(&self) -> Result<Vec<Array>> {
+        Self::arrays_of(self.0)
+    }
+
+    /// The arrays of a list that somebody else owns.
+    pub(super) fn arrays_of(list: mlx_vector_array) -> Result<Vec<Array>> {
+        // SAFETY: indices below the size of a live vector.
+        let n = unsafe { mlx_sys::mlx_vector_array_size(list) };
+        (0..n).map(|i| make(|res, _| unsafe { mlx_sys::mlx_vector_array_get(res, list, i) })).collect()
+    }
+
     pub(super) fn make(f: impl FnOnce(*mut mlx_vector_array, mlx_sys::mlx_stream) -> i32) -> Result<Vec<Array>> {
         let _gate = gate();
         let mut list = VectorArray::new([]);
         let status = f(&mut list.0, stream());
         check(status)?;
-        // SAFETY: indices below the size of a live vector.
-        let n = unsafe { mlx_sys::mlx_vector_array_size(list.0) };
-        (0..n).map(|i| make(|res, _| unsafe { mlx_sys::mlx_vector_array_get(res, list.0, i) })).collect()
+        list.to_arrays()
     }
 }
 
@@ -102,6 +116,8 @@ unary! {
     zeros_like => mlx_zeros_like;
     /// Logical negation.
     not => mlx_logical_not;
+    /// The same value, as a constant to gradients.
+    stop_gradient => mlx_stop_gradient;
 }
 
 macro_rules! binary {

@@ -12,7 +12,7 @@ import mlx.core as mx
 
 from .._hooks import Event, wants_event
 from .._where import add_note
-from ..errors import InvalidArgumentError, UnsupportedError
+from ..errors import InvalidArgumentError, ShapeError, UnsupportedError
 from ..interventions import Intervention
 from .values import fit, own
 
@@ -73,10 +73,30 @@ def _changed(said: dict[str, Any], value: Any, site: str) -> Any:
         return value + _noise(value, said["seed"], site).astype(value.dtype) * said.get("std", 1.0)
     if kind == "compose":
         return functools.reduce(lambda old, part: _plain(part, old, site), said["parts"], value)
+    if kind in ("project_out", "set_component"):
+        return _along(said["direction"], said.get("value", 0.0), value, site)
     written = said["vector" if kind == "add_vector" else "value"]
     array = mx.array(written["data"], dtype=mx.float32).reshape(written["shape"])
     vector = fit(array, value, site)
     return vector if kind == "replace_with" else value + vector * said.get("strength", 1.0)
+
+
+def _along(written: dict[str, Any], component: float, value: Any, site: str) -> Any:
+    """The value with its component along a direction set, in float32 as the library does it."""
+    direction = mx.array(written["data"], dtype=mx.float32).reshape(written["shape"])
+    if value.ndim == 0 or direction.shape[-1] != value.shape[-1]:
+        raise ShapeError(
+            f"a direction of shape {tuple(direction.shape)} at '{site}' of shape {tuple(value.shape)}: "
+            "their last axes must be equal"
+        )
+    fit(direction, value, site)
+    if bool(mx.any(mx.all(direction == 0, axis=-1)).item()):
+        raise InvalidArgumentError("a direction of length 0 points nowhere: give one with a number other than 0")
+    direction = direction / mx.max(mx.abs(direction), axis=-1, keepdims=True)
+    unit = direction / mx.linalg.norm(direction, axis=-1, keepdims=True)
+    wide = value.astype(mx.float32)
+    there = mx.sum(wide * unit, axis=-1, keepdims=True)
+    return (wide + (component - there) * unit).astype(value.dtype)
 
 
 def _noise(value: Any, seed: int, site: str) -> Any:

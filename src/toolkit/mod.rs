@@ -1,0 +1,51 @@
+//! Every analysis by name: options in JSON, a [`Finding`] back. What the front ends and the command line call.
+//!
+//! The analyses themselves are functions with typed options in `analysis` and `interpretability`; Rust callers use those.
+//! A file here is the way in for everybody else: it reads a tool's options (unknown ones are errors), calls the function,
+//! and says how the result is drawn. So a new tool is reached from C, C++, Swift, Python and the command line by being
+//! listed in [`TOOLS`], and its options mean the same everywhere.
+
+mod call;
+mod gradients;
+
+pub use call::Call;
+
+use crate::core::model::Model;
+use crate::error::{Result, err, nearest};
+use crate::utils::Finding;
+
+/// One analysis.
+pub struct Tool {
+    /// Its name ("logit_lens").
+    pub name: &'static str,
+    /// What it finds out, in one sentence.
+    pub about: &'static str,
+    /// Arrays that it takes by name, besides its options.
+    pub arrays: &'static [&'static str],
+    /// Whether it measures something, so that a metric may be a function of the front end.
+    pub metric: bool,
+    /// Does it.
+    pub run: fn(&Model, &mut Call<'_>) -> Result<Box<dyn Finding>>,
+}
+
+/// All of them, by name.
+pub const TOOLS: &[Tool] = &[gradients::TOOL];
+
+/// The tool of a name; an error with the nearest names when there is none.
+pub fn tool(name: &str) -> Result<&'static Tool> {
+    TOOLS.iter().find(|t| t.name == name).ok_or_else(|| {
+        let near = nearest(name, TOOLS.iter().map(|t| t.name), 2);
+        let all: Vec<&str> = TOOLS.iter().map(|t| t.name).collect();
+        match near.as_slice() {
+            [] => err!(InvalidArgument, "no tool '{name}': there are {}", all.join(", ")),
+            near => err!(InvalidArgument, "no tool '{name}': did you mean '{}'?", near.join("' or '")),
+        }
+    })
+}
+
+/// Runs a tool. Its errors say which tool it was.
+pub fn run(model: &Model, name: &str, mut call: Call<'_>) -> Result<Box<dyn Finding>> {
+    let tool = tool(name)?;
+    call.check(tool)?;
+    (tool.run)(model, &mut call)
+}
