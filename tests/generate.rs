@@ -367,7 +367,7 @@ fn stop_strings_are_found_across_tokens_and_never_shown() {
         }
     }
     for (row, (free, got)) in free.iter().zip(generation.rows().unwrap()).enumerate() {
-        assert_eq!(got.finish, Some(Finish::Stop(stops[row].clone())));
+        assert_eq!((got.finish, got.stop.as_ref()), (Some(Finish::Stop), Some(&stops[row])));
         assert_eq!(got.text, free.text.split(&*stops[row]).next().unwrap());
         assert_eq!(got.text, shown[row]);
         assert!(got.tokens.len() < free.tokens.len());

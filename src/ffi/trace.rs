@@ -188,6 +188,12 @@ pub unsafe extern "C" fn mlxterp_trace_receipts_json(
     hand_out_text(out_text, || json(&borrow(trace)?.0.receipts()?))
 }
 
+/// Which step of a generation the trace is; 0 in a plain forward, and when `trace` is not a live handle.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mlxterp_trace_step(trace: *const mlxterp_trace) -> usize {
+    borrow(trace).and_then(|t| t.0.step()).unwrap_or(0)
+}
+
 /// The tokens of the trace, as a batch handle of the caller's.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mlxterp_trace_batch(

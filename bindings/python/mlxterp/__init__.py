@@ -53,6 +53,7 @@ from .errors import (
     UnknownSiteError,
     UnsupportedError,
 )
+from .generation import Completion, Condition, Drawn, Generation, Step, Steer
 from .interventions import Event, Intervention
 from .model import InterpretableModel, PlannedSite, SiteInfo
 from .sites import Site

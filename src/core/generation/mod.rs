@@ -21,7 +21,7 @@ pub use sampling::Sampling;
 use step::Draw;
 pub use step::Step;
 
-use crate::core::intervention::{Condition, Intervention, last_positions};
+use crate::core::intervention::{Condition, Intervention};
 use crate::core::model::{Model, Prompts};
 use crate::core::tensor::{self, Array, Dtype, Gated};
 use crate::core::trace::{Batch, Cache, Decided, Steer, Trace, TraceOptions};
@@ -236,8 +236,7 @@ impl Generation {
     /// The last logits of every row `[row * vocabulary]`, the state after the step, and what conditions said in it: all
     /// computed in one go.
     fn looked_at(&self, trace: &Trace) -> Result<(Vec<f32>, Cache, Vec<Option<Array>>)> {
-        let batch = trace.batch()?;
-        let logits = tensor::cast(&last_positions(&trace.output()?, batch.lengths())?, Dtype::Float32)?;
+        let logits = tensor::cast(&trace.drawn_from()?, Dtype::Float32)?;
         let cache = trace.cache()?;
         let answer = |p: &Prepared| match &p.condition {
             Some(c) if self.asks_the_step_before(trace, p, c)? => trace.meets(c).map(Some),

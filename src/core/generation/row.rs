@@ -9,13 +9,13 @@ use crate::core::text::{TextStream, Tokenizer};
 use crate::error::Result;
 
 /// Why a row ended.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Finish {
     /// It drew a token that ends a text.
     Eos,
-    /// This stop string came up.
-    Stop(String),
+    /// A stop string came up.
+    Stop,
     /// It has as many tokens as were asked for.
     Length,
 }
@@ -42,6 +42,8 @@ pub struct Completion {
     pub text: String,
     /// Why it ended; none while it goes on.
     pub finish: Option<Finish>,
+    /// The stop string that ended it, if one did.
+    pub stop: Option<String>,
 }
 
 pub(super) struct Row {
@@ -60,7 +62,8 @@ pub(super) struct Ends {
 impl Row {
     pub fn new(prompt: &[u32], tokenizer: Option<&Tokenizer>) -> Result<Self> {
         let stream = tokenizer.map(|t| TextStream::after(t, prompt)).transpose()?.unwrap_or_default();
-        let completion = Completion { prompt: prompt.to_vec(), tokens: Vec::new(), text: String::new(), finish: None };
+        let completion =
+            Completion { prompt: prompt.to_vec(), tokens: Vec::new(), text: String::new(), finish: None, stop: None };
         Ok(Self { completion, stream, stops: StopStrings::default() })
     }
 
@@ -85,12 +88,13 @@ impl Row {
         }
         let (mut text, stop) = self.stops.push(&ends.stop, &piece);
         if let Some(n) = stop {
-            finish = Some(Finish::Stop(ends.stop[n].clone()));
+            finish = Some(Finish::Stop);
+            self.completion.stop = Some(ends.stop[n].clone());
         } else if finish.is_some() {
             text += &self.stops.finish();
         }
         self.completion.text += &text;
-        self.completion.finish.clone_from(&finish);
+        self.completion.finish = finish;
         Ok(Drawn { token, text, finish })
     }
 }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::kind::Tensor;
 use crate::core::tensor::{self as t, Array, Dtype};
+use crate::core::trace::at_the_end;
 use crate::error::{Result, bail};
 
 /// On which side of the threshold the probe must be.
@@ -81,7 +82,7 @@ impl Condition {
                 value.dim(2)
             );
         }
-        let last = t::cast(&last_positions(value, lengths)?, Dtype::Float32)?;
+        let last = t::cast(&t::squeeze(&at_the_end(value, lengths)?, 1)?, Dtype::Float32)?;
         let product = t::sum(&t::mul(&last, &t::cast(direction, Dtype::Float32)?)?, -1, false)?;
         let probe = t::add(&product, &Array::scalar(self.bias, Dtype::Float32)?)?;
         let threshold = Array::scalar(self.threshold, Dtype::Float32)?;
@@ -95,20 +96,6 @@ impl Condition {
         let there: Vec<bool> = lengths.iter().map(|n| *n > 0).collect();
         t::and(&met, &Array::from_slice(&there, &[there.len()])?)
     }
-}
-
-/// What `[row, position, feature]` has at each row's own last position: `[row, feature]`. A row of length 0 gives what
-/// stands at its first position.
-pub(crate) fn last_positions(value: &Array, lengths: &[usize]) -> Result<Array> {
-    let (rows, width, features) = (value.dim(0), value.dim(1), value.dim(2));
-    if lengths.iter().all(|n| *n == width) {
-        let (rows, width, features) = (rows as i32, width as i32, features as i32);
-        let last = t::slice(value, &[0, width - 1, 0], &[rows, width, features], &[1, 1, 1])?;
-        return t::reshape(&last, &[rows, features]);
-    }
-    let flat = t::reshape(value, &[(rows * width) as i32, features as i32])?;
-    let places: Vec<i32> = lengths.iter().enumerate().map(|(r, n)| (r * width + n.saturating_sub(1)) as i32).collect();
-    t::take(&flat, &Array::from_slice(&places, &[rows])?, 0)
 }
 
 impl fmt::Display for Condition {

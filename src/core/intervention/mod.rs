@@ -9,7 +9,6 @@ mod kind;
 mod selector;
 
 pub use apply::Scene;
-pub(crate) use condition::last_positions;
 pub use condition::{Condition, Side};
 pub use kind::{Custom, Event, Kind, Tensor};
 pub use selector::{Positions, Selector};

@@ -11,6 +11,17 @@ use crate::core::tensor::{self, Array};
 use crate::error::Result;
 
 impl Trace {
+    /// [`Trace::last_logits`] for one who acts on them: from now on what they depend on counts as read.
+    pub(crate) fn drawn_from(&self) -> Result<Array> {
+        let batch = self.batch()?;
+        let logits = if batch.width() > 1 { self.last_logits()? } else { tensor::squeeze(&self.output()?, 1)? };
+        self.with(|run| {
+            run.mark_read(run.model.program.output);
+            Ok(())
+        })?;
+        Ok(logits)
+    }
+
     /// The logits `[row, vocabulary]` after each row's own last token, lazily; what they depend on counts as not read,
     /// so that it can still be written. Where nothing after the last layer looks at other positions and nothing there was
     /// changed, the final norm and the head run for those positions only.
@@ -44,20 +55,21 @@ impl Trace {
         })?;
         let last: Vec<Vec<u32>> = batch.rows().iter().map(|row| row[row.len() - 1..].to_vec()).collect();
         let tail = Batch::new(last, u32::MAX as usize, None, 0)?;
-        let mut run = Run::new(model.clone(), tail.into(), false, None);
+        let mut run = Run::new(model.clone(), tail.into(), false, None, 0);
         run.write(Edit::new(Target::Site(site), Change::Value(at_the_end(&state, batch.lengths())?)))?;
         tensor::squeeze(&run.value(model.program.output)?, 1)
     }
 }
 
-/// `[row, 1, feature]`: each row's value at its own last position of `[row, position, feature]`.
-pub(super) fn at_the_end(value: &Array, lengths: &[usize]) -> Result<Array> {
+/// `[row, 1, feature]`: each row's value at its own last position of `[row, position, feature]`; at its first where it has
+/// none.
+pub(crate) fn at_the_end(value: &Array, lengths: &[usize]) -> Result<Array> {
     let (rows, width, features) = (value.dim(0), value.dim(1), value.dim(2));
     if lengths.iter().all(|n| *n == width) {
         let stop = [rows as i32, width as i32, features as i32];
         return tensor::slice(value, &[0, width as i32 - 1, 0], &stop, &[1, 1, 1]);
     }
-    let last: Vec<i32> = lengths.iter().map(|n| *n as i32 - 1).collect();
+    let last: Vec<i32> = lengths.iter().map(|n| n.saturating_sub(1) as i32).collect();
     let at = tensor::broadcast_to(&Array::from_slice(&last, &[rows, 1, 1])?, &[rows as i32, 1, features as i32])?;
     tensor::take_along(value, &at, 1)
 }

@@ -326,10 +326,15 @@ impl Run {
         let slot = self.model.slot(site);
         self.touch(slot, false)?;
         let value = self.value(slot)?;
+        self.mark_read(slot);
+        Ok(value)
+    }
+
+    /// From now on nothing that the slot depends on may be written.
+    pub fn mark_read(&mut self, slot: Slot) {
         if !std::mem::replace(&mut self.handed[slot as usize], true) {
             self.handed_list.push(slot);
         }
-        Ok(value)
     }
 
     /// Takes the explicit way past a slot that only it passes through, unless what it leads to is already out.
