@@ -2,6 +2,7 @@
 
 mod demo;
 mod finding;
+mod generate;
 mod gradients;
 mod load;
 mod trace;
@@ -60,6 +61,8 @@ enum Command {
     },
     /// Run a prompt, read sites, change sites.
     Trace(trace::Trace),
+    /// Continue a text token by token, or answer it: greedy or sampled, with changes in every step.
+    Generate(generate::Generate),
     /// The gradient of a metric at sites: how much the answer would change with each.
     Gradients(gradients::Gradients),
 }
@@ -86,6 +89,7 @@ fn run(command: Command) -> Result<()> {
         }
         Command::Arch { name } => descriptions(name.as_deref()),
         Command::Trace(trace) => trace.run(),
+        Command::Generate(generate) => generate.run(),
         Command::Gradients(gradients) => gradients.run(),
     }
 }
