@@ -8,7 +8,7 @@ use super::array::mlxterp_destroy_fn;
 use super::batch::mlxterp_batch;
 use super::cache::{hand_out_cache, mlxterp_cache};
 use super::condition::mlxterp_condition;
-use super::door::{door, hand_out_text, list, output, read_struct, text};
+use super::door::{door, fill_struct, hand_out_text, list, output, read_struct, text};
 use super::intervention::mlxterp_intervention;
 use super::library::mlxterp_status;
 use super::model::{json, mlxterp_model};
@@ -119,17 +119,24 @@ const DEFAULTS: mlxterp_generate_options = mlxterp_generate_options {
     strict: 0,
 };
 
-/// Fills in the defaults: greedy, 128 tokens.
+/// The size of the struct in the first header of this ABI (tests/fixtures/abi).
+const FIRST: usize = std::mem::offset_of!(mlxterp_generate_options, strict) + size_of::<i32>();
+
+/// Fills in the defaults (greedy, 128 tokens) of a struct of `struct_size` bytes: what a C program calls as
+/// mlxterp_generate_options_init(&options).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mlxterp_generate_options_init_sized(
+    options: *mut mlxterp_generate_options,
+    struct_size: usize,
+) -> mlxterp_status {
+    door(|| fill_struct(options, DEFAULTS, struct_size, FIRST))
+}
+
+/// Fills in the defaults of the fields that the struct had in the first version. The header puts a macro before it that
+/// knows the struct's size; a language without macros calls mlxterp_generate_options_init_sized.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mlxterp_generate_options_init(options: *mut mlxterp_generate_options) -> mlxterp_status {
-    door(|| {
-        if options.is_null() {
-            bail!(InvalidArgument, "options is NULL");
-        }
-        // SAFETY: not NULL; the header says it points to the struct.
-        unsafe { options.write(DEFAULTS) };
-        Ok(())
-    })
+    door(|| fill_struct(options, DEFAULTS, FIRST, FIRST))
 }
 
 /// The caller's function of steps.
@@ -227,8 +234,7 @@ pub unsafe extern "C" fn mlxterp_generation_start(
     out_generation: *mut *mut mlxterp_generation,
 ) -> mlxterp_status {
     door(|| {
-        let size = size_of::<mlxterp_generate_options>();
-        let given = read_struct(options, DEFAULTS, size, "mlxterp_generate_options_init")?;
+        let given = read_struct(options, DEFAULTS, FIRST, "mlxterp_generate_options_init")?;
         let owner = Owner { user: given.on_step_user, destroy: given.on_step_destroy };
         let out = output(out_generation, std::ptr::null_mut(), "out_generation")?;
         let options = read_options(&given, owner)?;

@@ -64,6 +64,19 @@ impl<'a> Call<'a> {
         serde_json::from_value(given).map_err(|e| err!(InvalidArgument, "options of '{}': {e}", self.name))
     }
 
+    /// The options in two parts: those of these names, and the others, which an analysis knows.
+    pub fn read_beside<A: DeserializeOwned, B: DeserializeOwned>(&self, beside: &[&str]) -> Result<(A, B)> {
+        let Value::Object(all) = &self.options else {
+            return Ok((self.read()?, self.read()?));
+        };
+        let part = |own: bool| -> Value {
+            let mine = all.iter().filter(|(name, _)| beside.contains(&name.as_str()) == own);
+            Value::Object(mine.map(|(name, value)| (name.clone(), value.clone())).collect())
+        };
+        let told = |e| err!(InvalidArgument, "options of '{}': {e}", self.name);
+        Ok((serde_json::from_value(part(true)).map_err(told)?, serde_json::from_value(part(false)).map_err(told)?))
+    }
+
     /// An array by name.
     pub fn array(&self, name: &str) -> Option<&Array> {
         self.arrays.iter().find(|(n, _)| n == name).map(|(_, a)| a)

@@ -5,8 +5,16 @@
 //! and says how the result is drawn. So a new tool is reached from C, C++, Swift, Python and the command line by being
 //! listed in [`TOOLS`], and its options mean the same everywhere.
 
+mod acdc;
+mod activation_patching;
+mod attribution_patching;
 mod call;
+mod circuit;
+mod direct_logit_attribution;
+mod edge_attribution;
 mod gradients;
+mod integrated_gradients;
+mod logit_lens;
 
 pub use call::Call;
 
@@ -29,7 +37,17 @@ pub struct Tool {
 }
 
 /// All of them, by name.
-pub const TOOLS: &[Tool] = &[gradients::TOOL];
+pub const TOOLS: &[Tool] = &[
+    acdc::TOOL,
+    activation_patching::TOOL,
+    attribution_patching::TOOL,
+    circuit::TOOL,
+    direct_logit_attribution::TOOL,
+    edge_attribution::TOOL,
+    gradients::TOOL,
+    integrated_gradients::TOOL,
+    logit_lens::TOOL,
+];
 
 /// The tool of a name; an error with the nearest names when there is none.
 pub fn tool(name: &str) -> Result<&'static Tool> {

@@ -78,7 +78,8 @@ impl<T: Into<Token>> From<T> for Tokens {
 }
 
 impl Tokens {
-    fn ids(&self, model: &Model, rows: usize) -> Result<Vec<u32>> {
+    /// Their ids in a model, one for each of so many rows.
+    pub fn ids(&self, model: &Model, rows: usize) -> Result<Vec<u32>> {
         match self {
             Tokens::Same(t) => Ok(vec![t.id(model)?; rows]),
             Tokens::ByRow(list) if list.len() == rows => list.iter().map(|t| t.id(model)).collect(),
@@ -199,6 +200,27 @@ impl Prepared {
             *reference = Some(logits.clone());
         }
         self
+    }
+
+    /// The same metric where row `i` is prompt `prompts[i]`. Errors: no such prompt.
+    pub fn of_prompts(&self, prompts: &[usize]) -> Result<Self> {
+        if let Some(p) = prompts.iter().find(|p| **p >= self.rows) {
+            bail!(InvalidArgument, "the metric was prepared for {} prompts: there is no prompt {p}", self.rows);
+        }
+        let each = |ids: &Vec<u32>| prompts.iter().map(|p| ids[*p]).collect::<Vec<u32>>();
+        let kind = match &self.kind {
+            Kind::Difference(answer, wrong) => Kind::Difference(each(answer), each(wrong)),
+            Kind::Logit(answer) => Kind::Logit(each(answer)),
+            Kind::Probability(answer) => Kind::Probability(each(answer)),
+            Kind::LogProbability(answer) => Kind::LogProbability(each(answer)),
+            Kind::Kl(Some(reference)) => {
+                let which: Vec<u32> = prompts.iter().map(|p| (*p % reference.dim(0).max(1)) as u32).collect();
+                Kind::Kl(Some(tensor::take(reference, &Array::from_slice(&which, &[which.len()])?, 0)?))
+            }
+            Kind::Kl(None) => Kind::Kl(None),
+            Kind::Custom(f) => Kind::Custom(f.clone()),
+        };
+        Ok(Self { kind, rows: prompts.len() })
     }
 
     /// Whether it is a function of the whole trace, so that the last logits do not suffice.

@@ -59,7 +59,8 @@ public struct GenerationOptions: Sendable {
             let patterns = Array(texts[stop.count...])
             return try withExtendedLifetime((changes, steering)) {
                 var options = mlxterp_generate_options()
-                try check(mlxterp_generate_options_init(&options))
+                try check(
+                    mlxterp_generate_options_init_sized(&options, MemoryLayout<mlxterp_generate_options>.size))
                 (options.max_tokens, options.temperature, options.top_k) = (maxTokens, temperature, topK ?? 0)
                 (options.top_p, options.min_p, options.seed) = (topP, minP, seed)
                 (options.keep_all, options.strict) = (keepAll ? 1 : 0, strict ? 1 : 0)

@@ -13,6 +13,7 @@ from . import interventions, metrics, tools
 from ._library import MLX_VERSION, backend, lib, live_handles, memory_used
 from .activations import Activations, batch_get_activations, get_activations, run_prompts
 from .array import Array
+from .attribution import acdc, attribution_patching, circuit, edge_attribution, integrated_gradients
 from .batch import Batch
 from .cache import Cache
 from .calls import Call, call
@@ -55,6 +56,7 @@ from .errors import (
 )
 from .generation import Completion, Condition, Drawn, Generation, Step, Steer
 from .interventions import Event, Intervention
+from .lenses import direct_logit_attribution, logit_lens
 from .model import InterpretableModel, PlannedSite, SiteInfo
 from .sites import Site
 from .steering import Steering
@@ -102,11 +104,16 @@ __all__ = [
     "Trace",
     "UnknownSiteError",
     "UnsupportedError",
+    "acdc",
     "asarray",
+    "attribution_patching",
     "backend",
     "batch_get_activations",
     "call",
+    "circuit",
     "concatenate",
+    "direct_logit_attribution",
+    "edge_attribution",
     "evaluate",
     "from_dlpack",
     "from_mlx",
@@ -114,8 +121,10 @@ __all__ = [
     "full",
     "get_activations",
     "gradients",
+    "integrated_gradients",
     "interventions",
     "live_handles",
+    "logit_lens",
     "memory_used",
     "metrics",
     "run_prompts",

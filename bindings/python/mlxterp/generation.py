@@ -257,7 +257,7 @@ def start(
     if keep not in ("read", "all"):
         raise ValueError(f"keep='{keep}': use 'read' or 'all'")
     options = _abi.mlxterp_generate_options()
-    check(lib.mlxterp_generate_options_init(byref(options)))
+    check(lib.mlxterp_generate_options_init_sized(byref(options), sizeof(options)))
     for name, value in numbers.items():
         setattr(options, name, value)
     stops = [stop] if isinstance(stop, str) else list(stop)

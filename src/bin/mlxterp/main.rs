@@ -1,9 +1,12 @@
 //! `mlxterp`: arguments in, library calls, printing out.
 
+mod attribute;
+mod circuit;
 mod demo;
 mod finding;
 mod generate;
 mod gradients;
+mod lens;
 mod load;
 mod trace;
 
@@ -65,6 +68,14 @@ enum Command {
     Generate(generate::Generate),
     /// The gradient of a metric at sites: how much the answer would change with each.
     Gradients(gradients::Gradients),
+    /// How much each token, or each layer, head and neuron, contributes to an answer.
+    Attribute(attribute::Attribute),
+    /// The edges between heads, MLPs, embedding and logits that an answer needs, and how faithful they are.
+    Circuit(Box<circuit::Circuit>),
+    /// What the model would say if it stopped after each layer, at every position.
+    Lens(lens::Lens),
+    /// Which parts of the model put how much into a logit.
+    Dla(lens::Dla),
 }
 
 fn main() -> ExitCode {
@@ -91,6 +102,10 @@ fn run(command: Command) -> Result<()> {
         Command::Trace(trace) => trace.run(),
         Command::Generate(generate) => generate.run(),
         Command::Gradients(gradients) => gradients.run(),
+        Command::Attribute(attribute) => attribute.run(),
+        Command::Circuit(circuit) => circuit.run(),
+        Command::Lens(lens) => lens.run(),
+        Command::Dla(dla) => dla.run(),
     }
 }
 

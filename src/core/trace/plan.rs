@@ -26,7 +26,7 @@ pub struct PlannedSite {
 
 /// Builds the lazy graph once and reads shapes and dtypes off it.
 pub(crate) fn plan(model: &Arc<Inner>, batch: Batch) -> Result<Vec<PlannedSite>> {
-    let mut run = Run::new(model.clone(), Arc::new(batch), true, None, 0);
+    let mut run = Run::new(model.clone(), Arc::new(batch), true, None);
     let mut sites = Vec::new();
     for (site, (name, hook)) in model.program.hooks.iter().enumerate() {
         let value = run.value(hook.slot)?;
