@@ -764,7 +764,12 @@ mlxterp_status mlxterp_condition_describe(const mlxterp_condition *condition, ch
 /// Ends a handle. NULL is fine.
 void mlxterp_condition_free(mlxterp_condition *condition);
 
-/// Fills in the defaults: greedy, 128 tokens.
+/// Fills in the defaults (greedy, 128 tokens) of a struct of `struct_size` bytes: what a C program calls as
+/// mlxterp_generate_options_init(&options).
+mlxterp_status mlxterp_generate_options_init_sized(mlxterp_generate_options *options, size_t struct_size);
+
+/// Fills in the defaults of the fields that the struct had in the first version. The header puts a macro before it that
+/// knows the struct's size; a language without macros calls mlxterp_generate_options_init_sized.
 mlxterp_status mlxterp_generate_options_init(mlxterp_generate_options *options);
 
 /// Starts a generation from a batch of tokens. Nothing is computed. `options` may be NULL.
@@ -1038,6 +1043,7 @@ mlxterp_status mlxterp_result_array(const mlxterp_result *result, const char *na
 /* Filled in to the size that this header gives them, whichever library is met. */
 #define mlxterp_model_options_init(options) mlxterp_model_options_init_sized((options), sizeof *(options))
 #define mlxterp_trace_options_init(options) mlxterp_trace_options_init_sized((options), sizeof *(options))
+#define mlxterp_generate_options_init(options) mlxterp_generate_options_init_sized((options), sizeof *(options))
 #define mlxterp_tool_inputs_init(options) mlxterp_tool_inputs_init_sized((options), sizeof *(options))
 
 #if defined(__clang__)

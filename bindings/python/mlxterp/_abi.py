@@ -326,6 +326,7 @@ FUNCTIONS = {
     "mlxterp_condition_new": (c_int32, [c_char_p, c_void_p, c_double, c_double, c_bool, POINTER(c_void_p)]),
     "mlxterp_condition_describe": (c_int32, [c_void_p, POINTER(c_void_p)]),
     "mlxterp_condition_free": (None, [c_void_p]),
+    "mlxterp_generate_options_init_sized": (c_int32, [POINTER(mlxterp_generate_options), c_size_t]),
     "mlxterp_generate_options_init": (c_int32, [POINTER(mlxterp_generate_options)]),
     "mlxterp_generation_start": (c_int32, [c_void_p, c_void_p, POINTER(mlxterp_generate_options), POINTER(c_void_p)]),
     "mlxterp_generation_next": (c_int32, [c_void_p, POINTER(c_void_p)]),
