@@ -94,7 +94,7 @@ pub fn condition(direction: *const mlxterp_array) -> *mut mlxterp_condition {
     made(|out| unsafe { mlxterp_condition_new(c"layers.0.output".as_ptr(), direction, 0.0, 0.0, false, out) })
 }
 
-/// A generation of two tokens whose first step was begun.
+/// A generation of two tokens whose first was drawn.
 pub fn generation(model: *const mlxterp_model, batch: *const mlxterp_batch) -> *mut mlxterp_generation {
     let mut options = std::mem::MaybeUninit::uninit();
     ok(unsafe { mlxterp_generate_options_init(options.as_mut_ptr()) });
@@ -103,6 +103,7 @@ pub fn generation(model: *const mlxterp_model, batch: *const mlxterp_batch) -> *
     options.max_tokens = 2;
     let generation = made(|out| unsafe { mlxterp_generation_start(model, batch, &options, out) });
     unsafe { mlxterp_trace_free(made(|out| mlxterp_generation_next(generation, out))) };
+    ok(unsafe { mlxterp_generation_draw(generation) });
     generation
 }
 /// What the tool `gradients` takes.
@@ -116,7 +117,7 @@ pub struct Case {
     pub cache: *mut mlxterp_cache,
     pub intervention: *mut mlxterp_intervention,
     pub condition: *mut mlxterp_condition,
-    /// One whose first step was begun.
+    /// One whose first token was drawn.
     pub generation: *mut mlxterp_generation,
     /// Made when it is first asked for: it takes a run.
     finding: Cell<*mut mlxterp_result>,
