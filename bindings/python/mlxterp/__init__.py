@@ -54,6 +54,7 @@ from .errors import (
     UnknownSiteError,
     UnsupportedError,
 )
+from .generation import Completion, Condition, Drawn, Generation, Step, Steer
 from .interventions import Event, Intervention
 from .lenses import direct_logit_attribution, logit_lens
 from .model import InterpretableModel, PlannedSite, SiteInfo
