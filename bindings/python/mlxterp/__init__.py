@@ -54,6 +54,7 @@ from .errors import (
     UnknownSiteError,
     UnsupportedError,
 )
+from .heads import attention_patterns, composition_scores, copying_scores, head_circuit, head_scores
 from .interventions import Event, Intervention
 from .lenses import direct_logit_attribution, logit_lens
 from .model import InterpretableModel, PlannedSite, SiteInfo
@@ -105,12 +106,15 @@ __all__ = [
     "UnsupportedError",
     "acdc",
     "asarray",
+    "attention_patterns",
     "attribution_patching",
     "backend",
     "batch_get_activations",
     "call",
     "circuit",
+    "composition_scores",
     "concatenate",
+    "copying_scores",
     "direct_logit_attribution",
     "edge_attribution",
     "evaluate",
@@ -120,6 +124,8 @@ __all__ = [
     "full",
     "get_activations",
     "gradients",
+    "head_circuit",
+    "head_scores",
     "integrated_gradients",
     "interventions",
     "live_handles",
