@@ -48,7 +48,7 @@ def attribution_patching(
     neurons: how many are listed (20).
     Arrays, by component: [pair, layer, position], heads [pair, layer, head, position], neurons [pair, layer, position, neuron].
     """
-    options = {"components": components, "neurons": neurons}
+    options: dict[str, Any] = {"components": components, "neurons": neurons}
     return run(model, "attribution_patching", clean=clean, corrupt=corrupt, metric=metric, **options, **more)
 
 
@@ -70,7 +70,7 @@ def edge_attribution(
     steps: points on the way, for eap_ig (5); edges: of the circuit in `data["circuit"]` (50); chunk: rows of a batch (64).
     Array: "scores" [sender, receiver], named by `data["senders"]` and `data["receivers"]`.
     """
-    options = {"method": method, "steps": steps, "edges": edges, "chunk": chunk}
+    options: dict[str, Any] = {"method": method, "steps": steps, "edges": edges, "chunk": chunk}
     return run(model, "edge_attribution", clean=clean, corrupt=corrupt, metric=metric, **options, **more)
 
 
@@ -90,7 +90,7 @@ def acdc(
     metric: the KL divergence from the clean prediction when nothing is said.
     ablation: what cut edges carry: "resample" (the default), "mean" or "zero".
     """
-    options = {"threshold": threshold, "ablation": ablation, "chunk": chunk}
+    options: dict[str, Any] = {"threshold": threshold, "ablation": ablation, "chunk": chunk}
     return run(model, "acdc", clean=clean, corrupt=corrupt, metric=metric, **options, **more)
 
 
@@ -114,5 +114,5 @@ def circuit(
     `data["dot"]` is for Graphviz.
     """
     given = circuit.data["circuit"] if isinstance(circuit, Result) else circuit
-    options = {"largest": largest, "above": above, "ablation": ablation}
+    options: dict[str, Any] = {"largest": largest, "above": above, "ablation": ablation}
     return run(model, "circuit", circuit=given, clean=clean, corrupt=corrupt, metric=metric, **options, **more)
