@@ -9,7 +9,7 @@ mod style;
 
 pub use attribution::attribution_figure;
 pub use graph::{GraphEdge, GraphNode, graph};
-pub use grids::{bars, heatmap};
+pub use grids::{bars, heatmap, heatmap_up_to};
 pub use lens_page::{lens_figure, lens_page};
 pub use patterns::patterns;
 pub use style::page;

@@ -55,6 +55,7 @@ from .errors import (
     UnsupportedError,
 )
 from .generation import Completion, Condition, Drawn, Generation, Step, Steer
+from .heads import attention_patterns, composition_scores, copying_scores, head_circuit, head_scores
 from .interventions import Event, Intervention
 from .lenses import direct_logit_attribution, logit_lens
 from .model import InterpretableModel, PlannedSite, SiteInfo
@@ -106,12 +107,15 @@ __all__ = [
     "UnsupportedError",
     "acdc",
     "asarray",
+    "attention_patterns",
     "attribution_patching",
     "backend",
     "batch_get_activations",
     "call",
     "circuit",
+    "composition_scores",
     "concatenate",
+    "copying_scores",
     "direct_logit_attribution",
     "edge_attribution",
     "evaluate",
@@ -121,6 +125,8 @@ __all__ = [
     "full",
     "get_activations",
     "gradients",
+    "head_circuit",
+    "head_scores",
     "integrated_gradients",
     "interventions",
     "live_handles",
