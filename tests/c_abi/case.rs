@@ -1,5 +1,6 @@
 //! One good call of a fallible door, and every way to spoil one of its arguments.
 
+use std::cell::{Cell, RefCell};
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::path::PathBuf;
 use std::ptr::{null, null_mut};
@@ -75,6 +76,10 @@ pub fn tokens(model: *const mlxterp_model, ids: &[u32]) -> *mut mlxterp_batch {
     made(|out| unsafe { mlxterp_batch_from_tokens(model, ids.as_ptr(), &length, 1, out) })
 }
 
+fn gradients(model: *const mlxterp_model) -> *mut mlxterp_result {
+    made(|out| unsafe { mlxterp_tool_run(model, c"gradients".as_ptr(), TOOL_OPTIONS.as_ptr(), null(), out) })
+}
+
 /// Options of a trace that goes on after a cache.
 pub fn remembering(cache: *const mlxterp_cache) -> mlxterp_trace_options {
     let mut options = std::mem::MaybeUninit::uninit();
@@ -85,6 +90,25 @@ pub fn remembering(cache: *const mlxterp_cache) -> mlxterp_trace_options {
     options
 }
 
+pub fn condition(direction: *const mlxterp_array) -> *mut mlxterp_condition {
+    made(|out| unsafe { mlxterp_condition_new(c"layers.0.output".as_ptr(), direction, 0.0, 0.0, false, out) })
+}
+
+/// A generation of two tokens whose first was drawn.
+pub fn generation(model: *const mlxterp_model, batch: *const mlxterp_batch) -> *mut mlxterp_generation {
+    let mut options = std::mem::MaybeUninit::uninit();
+    ok(unsafe { mlxterp_generate_options_init(options.as_mut_ptr()) });
+    // SAFETY: filled in by the door above.
+    let mut options: mlxterp_generate_options = unsafe { options.assume_init() };
+    options.max_tokens = 2;
+    let generation = made(|out| unsafe { mlxterp_generation_start(model, batch, &options, out) });
+    unsafe { mlxterp_trace_free(made(|out| mlxterp_generation_next(generation, out))) };
+    ok(unsafe { mlxterp_generation_draw(generation) });
+    generation
+}
+/// What the tool `gradients` takes.
+pub const TOOL_OPTIONS: &CStr = cr##"{"prompts": "!#", "sites": ["embed"], "metric": {"logit": {"answer": 5}}}"##;
+
 /// Arguments for any door: good ones at first. Freed when dropped.
 pub struct Case {
     pub model: *mut mlxterp_model,
@@ -92,12 +116,17 @@ pub struct Case {
     pub trace: *mut mlxterp_trace,
     pub cache: *mut mlxterp_cache,
     pub intervention: *mut mlxterp_intervention,
+    pub condition: *mut mlxterp_condition,
+    /// One whose first token was drawn.
+    pub generation: *mut mlxterp_generation,
+    /// Made when it is first asked for: it takes a run.
+    finding: Cell<*mut mlxterp_result>,
     /// The array arguments in order: float32, then int32 zeros; each with one element.
     pub arrays: [*mut mlxterp_array; 3],
     pub text: *const c_char,
     slot: [usize; 2],
     out: *mut c_void,
-    owned: Vec<Owned>,
+    owned: RefCell<Vec<Owned>>,
 }
 
 type Owned = (usize, unsafe fn(*mut c_void));
@@ -109,9 +138,12 @@ fn freer(noun: &str) -> unsafe fn(*mut c_void) {
         "mlxterp_batch" => |p| unsafe { mlxterp_batch_free(p.cast()) },
         "mlxterp_trace" => |p| unsafe { mlxterp_trace_free(p.cast()) },
         "mlxterp_cache" => |p| unsafe { mlxterp_cache_free(p.cast()) },
+        "mlxterp_condition" => |p| unsafe { mlxterp_condition_free(p.cast()) },
+        "mlxterp_generation" => |p| unsafe { mlxterp_generation_free(p.cast()) },
         "mlxterp_intervention" => |p| unsafe { mlxterp_intervention_free(p.cast()) },
         "mlxterp_opaque" => |p| unsafe { mlxterp_opaque_free(p.cast()) },
         "mlxterp_array" => |p| unsafe { mlxterp_array_free(p.cast()) },
+        "mlxterp_result" => |p| unsafe { mlxterp_result_free(p.cast()) },
         "c_char" => |p| unsafe { mlxterp_string_free(p.cast()) },
         other => panic!("nobody knows how to free a {other}"),
     }
@@ -130,18 +162,36 @@ impl Case {
         let zeros =
             || made(|out| unsafe { mlxterp_array_from_data([0i32].as_ptr().cast(), [1].as_ptr(), 1, int32, out) });
         let arrays = [floats(&[1.5]), zeros(), zeros()];
+        let condition = condition(arrays[0]);
+        let generation = generation(model, batch);
         let mut owned: Vec<Owned> = vec![
             (model as usize, freer("mlxterp_model")),
             (batch as usize, freer("mlxterp_batch")),
             (trace as usize, freer("mlxterp_trace")),
             (cache as usize, freer("mlxterp_cache")),
             (intervention as usize, freer("mlxterp_intervention")),
+            (condition as usize, freer("mlxterp_condition")),
+            (generation as usize, freer("mlxterp_generation")),
         ];
         owned.extend(arrays.map(|a| (a as usize, freer("mlxterp_array"))));
-        let slot = [UNTOUCHED; 2];
+        let (slot, owned) = ([UNTOUCHED; 2], RefCell::new(owned));
+        let finding = Cell::new(UNTOUCHED as *mut mlxterp_result);
         let text = text.as_ptr();
-        let mut case =
-            Box::new(Case { model, batch, trace, cache, intervention, arrays, text, slot, out: null_mut(), owned });
+        let mut case = Box::new(Case {
+            model,
+            batch,
+            trace,
+            cache,
+            intervention,
+            condition,
+            generation,
+            finding,
+            arrays,
+            text,
+            slot,
+            out: null_mut(),
+            owned,
+        });
         case.out = (&raw mut case.slot).cast();
         case
     }
@@ -155,6 +205,15 @@ impl Case {
     pub fn result(&self) -> usize {
         // SAFETY: the slot lives as long as the case; read through the pointer that the door wrote through.
         unsafe { self.out.cast::<usize>().read() }
+    }
+
+    /// What a tool found.
+    pub fn finding(&self) -> *mut mlxterp_result {
+        if self.finding.get() as usize == UNTOUCHED {
+            self.finding.set(gradients(self.model));
+            self.owned.borrow_mut().push((self.finding.get() as usize, freer("mlxterp_result")));
+        }
+        self.finding.get()
     }
 
     pub fn without_output(&mut self) {
@@ -174,7 +233,10 @@ impl Case {
             "mlxterp_batch" => self.batch = pointer.cast(),
             "mlxterp_trace" => self.trace = pointer.cast(),
             "mlxterp_cache" => self.cache = pointer.cast(),
+            "mlxterp_condition" => self.condition = pointer.cast(),
+            "mlxterp_generation" => self.generation = pointer.cast(),
             "mlxterp_intervention" => self.intervention = pointer.cast(),
+            "mlxterp_result" => self.finding.set(pointer.cast()),
             "mlxterp_array" => self.arrays[index] = pointer.cast(),
             "c_char" => self.text = pointer.cast_const().cast(),
             other => panic!("no argument of type {other}"),
@@ -189,8 +251,11 @@ impl Case {
                 "mlxterp_batch" => tokens(self.model, &[3]).cast(),
                 "mlxterp_trace" => mlxterp_trace_retain(self.trace).cast(),
                 "mlxterp_cache" => made(|out| mlxterp_cache_empty(out)).cast(),
+                "mlxterp_condition" => condition(self.arrays[0]).cast(),
+                "mlxterp_generation" => generation(self.model, self.batch).cast(),
                 "mlxterp_intervention" => made(|out| mlxterp_intervention_scale(1.0, out)).cast(),
                 "mlxterp_array" => mlxterp_array_retain(self.arrays[0]).cast(),
+                "mlxterp_result" => gradients(self.model).cast(),
                 other => panic!("no handle of type {other}"),
             }
         };
@@ -206,7 +271,7 @@ impl Case {
 
 impl Drop for Case {
     fn drop(&mut self) {
-        for (handle, free) in self.owned.drain(..) {
+        for (handle, free) in self.owned.get_mut().drain(..) {
             // SAFETY: made in `new`, freed here only.
             unsafe { free(handle as *mut c_void) };
         }

@@ -13,6 +13,7 @@ from . import interventions, metrics, tools
 from ._library import MLX_VERSION, backend, lib, live_handles, memory_used
 from .activations import Activations, batch_get_activations, get_activations, run_prompts
 from .array import Array
+from .attribution import acdc, attribution_patching, circuit, edge_attribution, integrated_gradients
 from .batch import Batch
 from .cache import Cache
 from .calls import Call, call
@@ -53,6 +54,8 @@ from .errors import (
     UnknownSiteError,
     UnsupportedError,
 )
+from .generation import Completion, Condition, Drawn, Generation, Step, Steer
+from .heads import attention_patterns, composition_scores, copying_scores, head_circuit, head_scores
 from .interventions import Event, Intervention
 from .lenses import direct_logit_attribution, logit_lens
 from .model import InterpretableModel, PlannedSite, SiteInfo
@@ -102,12 +105,19 @@ __all__ = [
     "Trace",
     "UnknownSiteError",
     "UnsupportedError",
+    "acdc",
     "asarray",
+    "attention_patterns",
+    "attribution_patching",
     "backend",
     "batch_get_activations",
     "call",
+    "circuit",
+    "composition_scores",
     "concatenate",
+    "copying_scores",
     "direct_logit_attribution",
+    "edge_attribution",
     "evaluate",
     "from_dlpack",
     "from_mlx",
@@ -115,6 +125,9 @@ __all__ = [
     "full",
     "get_activations",
     "gradients",
+    "head_circuit",
+    "head_scores",
+    "integrated_gradients",
     "interventions",
     "live_handles",
     "logit_lens",

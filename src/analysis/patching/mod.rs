@@ -5,6 +5,7 @@
 //! shared (layers below it, positions before it), the rest runs as rows of batches, and a cell of which the tape shows
 //! that the patch cannot be seen, or that it restores everything, is not run at all.
 
+mod causal;
 mod cells;
 mod difference;
 mod forks;
@@ -13,10 +14,19 @@ mod known;
 mod measure;
 mod options;
 mod pairs;
+mod path;
 mod place;
+mod receivers;
+mod scores;
 mod staircase;
+mod subject;
 mod sweep;
 
-pub use grid::{PairScore, PatchingGrid, activation_patching, activation_patching_told};
+pub use causal::{CausalTrace, CausalTracingOptions, causal_tracing, causal_tracing_told};
+pub use grid::{PatchingGrid, activation_patching, activation_patching_told};
 pub use measure::{Distance, DistanceKind, DistanceOf, Measure};
 pub use options::{Align, Component, Direction, PatchingAxis, PatchingOptions, Sharing};
+pub use path::{Between, PathPatch, PathPatchingOptions, Senders, path_patching, path_patching_told};
+pub use receivers::{Receiver, ReceiverInput};
+pub use scores::PairScore;
+pub use subject::Subject;

@@ -1,8 +1,12 @@
 //! `mlxterp`: arguments in, library calls, printing out.
 
+mod attribute;
+mod circuit;
 mod demo;
 mod finding;
+mod generate;
 mod gradients;
+mod heads;
 mod lens;
 mod load;
 mod trace;
@@ -61,8 +65,16 @@ enum Command {
     },
     /// Run a prompt, read sites, change sites.
     Trace(trace::Trace),
+    /// Continue a text token by token, or answer it: greedy or sampled, with changes in every step.
+    Generate(generate::Generate),
     /// The gradient of a metric at sites: how much the answer would change with each.
     Gradients(gradients::Gradients),
+    /// What attention heads look at, read and write.
+    Heads(heads::Heads),
+    /// How much each token, or each layer, head and neuron, contributes to an answer.
+    Attribute(attribute::Attribute),
+    /// The edges between heads, MLPs, embedding and logits that an answer needs, and how faithful they are.
+    Circuit(Box<circuit::Circuit>),
     /// What the model would say if it stopped after each layer, at every position.
     Lens(lens::Lens),
     /// Which parts of the model put how much into a logit.
@@ -91,7 +103,11 @@ fn run(command: Command) -> Result<()> {
         }
         Command::Arch { name } => descriptions(name.as_deref()),
         Command::Trace(trace) => trace.run(),
+        Command::Generate(generate) => generate.run(),
         Command::Gradients(gradients) => gradients.run(),
+        Command::Heads(heads) => heads.run(),
+        Command::Attribute(attribute) => attribute.run(),
+        Command::Circuit(circuit) => circuit.run(),
         Command::Lens(lens) => lens.run(),
         Command::Dla(dla) => dla.run(),
     }

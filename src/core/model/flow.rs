@@ -84,6 +84,25 @@ impl Inner {
         self.after(slot)[self.program.output as usize]
     }
 
+    /// Whether `to` has anything of `from` that does not pass through one of `barred`.
+    pub(crate) fn reaches_around(&self, from: Slot, to: Slot, barred: &[Slot]) -> bool {
+        let mut seen = vec![false; self.program.slots.len()];
+        let mut stack = vec![from];
+        while let Some(s) = stack.pop() {
+            if s == to {
+                return true;
+            }
+            if std::mem::replace(&mut seen[s as usize], true) || (s != from && barred.contains(&s)) {
+                continue;
+            }
+            stack.extend(self.uses.aliases(s));
+            for i in self.uses.readers(s) {
+                stack.extend(&self.program.instrs[*i as usize].outputs);
+            }
+        }
+        false
+    }
+
     /// Whether a slot's value at one position may change the logits at another.
     pub(crate) fn reaches_other_positions(&self, slot: Slot) -> bool {
         let wanted = self.between(None, self.program.output);

@@ -18,7 +18,6 @@ pub use logit::{LensOptions, lens_of, logit_lens, top_tokens};
 pub use patchscope::{
     IDENTITY, Mapping, Patched, Patchscope, PatchscopeOptions, TargetPrompt, patchscope, patchscope_of,
 };
-
 pub use tuned::{
     Held, Optimiser, TunedLens, TunedLensOptions, TunedTraining, train_tuned_lens, train_tuned_lens_with, tuned_lens, tuned_lens_of,
 };

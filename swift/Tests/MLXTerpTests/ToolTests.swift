@@ -42,4 +42,31 @@ final class ToolTests: HandleTests {
         assertThrows(.invalidArgument, try model.run("gradients", options: options))
         assertThrows(.notFound, try model.run("gradients", options: options, metric: .logit(3)).tensor("nothing"))
     }
+
+    private struct Measured: Decodable {
+        struct Evaluation: Decodable { let faithfulness: Float }
+        let evaluation: Evaluation
+    }
+
+    func testAttributionsAndCircuits() throws {
+        let model = try tiny()
+        let (clean, corrupt): (ToolOption, ToolOption) = ([3, 7, 11, 20], [3, 7, 12, 20])
+        let metric = Metric.logitDifference(answer: 3, wrong: 7)
+        let tokens = try model.integratedGradients(clean, metric: metric, baseline: corrupt, steps: 4)
+        XCTAssertEqual(try tokens.tensor("attributions").shape, [1, 4, 24])
+        let parts = try model.attributionPatching(clean: clean, corrupt: corrupt, metric: metric, components: ["head"])
+        XCTAssertEqual(try parts.tensorNames(), ["head"])
+        let edges = try model.edgeAttribution(clean: clean, corrupt: corrupt, metric: metric, method: "eap")
+        XCTAssertEqual(try edges.tensor("scores").shape, [11, 19])
+        XCTAssertEqual(try model.acdc(clean: clean, corrupt: corrupt, threshold: 0.1).kind(), "acdc")
+        let layer: ToolOption = ["heads": 4, "groups": 2, "mlp": true, "mlp_sees_attention": true]
+        let chosen: ToolOption = [
+            "graph": ["layers": [layer, layer]], "edges": [["from": "embed", "to": "logits", "score": 1.0]],
+        ]
+        let measured = try model.circuit(chosen, clean: clean, corrupt: corrupt, metric: metric)
+        XCTAssertTrue(try measured.decode(Measured.self).evaluation.faithfulness.isFinite)
+        assertThrows(
+            .invalidArgument,
+            try model.edgeAttribution(clean: clean, corrupt: [3, 7], metric: metric))
+    }
 }
