@@ -57,7 +57,7 @@ from .errors import (
 from .generation import Completion, Condition, Drawn, Generation, Step, Steer
 from .heads import attention_patterns, composition_scores, copying_scores, head_circuit, head_scores
 from .interventions import Event, Intervention
-from .lenses import direct_logit_attribution, logit_lens
+from .lenses import direct_logit_attribution, logit_lens, patchscope, tuned_lens, tuned_lens_train
 from .model import InterpretableModel, PlannedSite, SiteInfo
 from .sites import Site
 from .steering import Steering
@@ -133,9 +133,12 @@ __all__ = [
     "logit_lens",
     "memory_used",
     "metrics",
+    "patchscope",
     "run_prompts",
     "stack",
     "tools",
+    "tuned_lens",
+    "tuned_lens_train",
     "where",
     "zeros_like",
 ]

@@ -79,6 +79,10 @@ enum Command {
     Lens(lens::Lens),
     /// Which parts of the model put how much into a logit.
     Dla(lens::Dla),
+    /// Learn a tuned lens from texts.
+    TuneLens(lens::TuneLens),
+    /// What the model itself makes of a hidden state that is put into another prompt.
+    Patchscope(lens::PatchscopeCommand),
 }
 
 fn main() -> ExitCode {
@@ -110,6 +114,8 @@ fn run(command: Command) -> Result<()> {
         Command::Circuit(circuit) => circuit.run(),
         Command::Lens(lens) => lens.run(),
         Command::Dla(dla) => dla.run(),
+        Command::TuneLens(tune) => tune.run(),
+        Command::Patchscope(patchscope) => patchscope.run(),
     }
 }
 
