@@ -54,6 +54,7 @@ from .errors import (
     UnknownSiteError,
     UnsupportedError,
 )
+from .generation import Completion, Condition, Drawn, Generation, Step, Steer
 from .heads import attention_patterns, composition_scores, copying_scores, head_circuit, head_scores
 from .interventions import Event, Intervention
 from .lenses import direct_logit_attribution, logit_lens

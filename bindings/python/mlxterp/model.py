@@ -19,6 +19,7 @@ from .batch import batch
 from .cache import Cache
 from .dtypes import Dtype, dtype_of
 from .errors import OutsideTraceError, UnknownSiteError
+from .generation import Generates
 from .nnterp import Accessors
 from .sites import Names, Node
 from .tokens import Tokens
@@ -58,7 +59,7 @@ def _path(path: str | os.PathLike[str] | None) -> str | None:
     return None if path is None else os.fspath(path)
 
 
-class InterpretableModel(Accessors, Tokens, Names, Handle):
+class InterpretableModel(Accessors, Tokens, Generates, Names, Handle):
     """A model whose every module's input and output has a name, can be read and can be changed.
 
     `source` is a directory in mlx-lm's layout, a .gguf file, or a Hugging Face id: loading never runs code from it. It may

@@ -4,6 +4,7 @@ mod attribute;
 mod circuit;
 mod demo;
 mod finding;
+mod generate;
 mod gradients;
 mod heads;
 mod lens;
@@ -64,6 +65,8 @@ enum Command {
     },
     /// Run a prompt, read sites, change sites.
     Trace(trace::Trace),
+    /// Continue a text token by token, or answer it: greedy or sampled, with changes in every step.
+    Generate(generate::Generate),
     /// The gradient of a metric at sites: how much the answer would change with each.
     Gradients(gradients::Gradients),
     /// What attention heads look at, read and write.
@@ -100,6 +103,7 @@ fn run(command: Command) -> Result<()> {
         }
         Command::Arch { name } => descriptions(name.as_deref()),
         Command::Trace(trace) => trace.run(),
+        Command::Generate(generate) => generate.run(),
         Command::Gradients(gradients) => gradients.run(),
         Command::Heads(heads) => heads.run(),
         Command::Attribute(attribute) => attribute.run(),
