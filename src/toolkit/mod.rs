@@ -20,6 +20,9 @@ mod head_circuit;
 mod head_scores;
 mod integrated_gradients;
 mod logit_lens;
+mod patchscope;
+mod tuned_lens;
+mod tuned_lens_train;
 
 pub use call::Call;
 
@@ -57,6 +60,9 @@ pub const TOOLS: &[Tool] = &[
     head_scores::TOOL,
     integrated_gradients::TOOL,
     logit_lens::TOOL,
+    patchscope::TOOL,
+    tuned_lens::TOOL,
+    tuned_lens_train::TOOL,
 ];
 
 /// The tool of a name; an error with the nearest names when there is none.
