@@ -9,10 +9,12 @@ mod acdc;
 mod activation_patching;
 mod attribution_patching;
 mod call;
+mod causal_tracing;
 mod circuit;
 mod edge_attribution;
 mod gradients;
 mod integrated_gradients;
+mod path_patching;
 
 pub use call::Call;
 
@@ -39,10 +41,12 @@ pub const TOOLS: &[Tool] = &[
     acdc::TOOL,
     activation_patching::TOOL,
     attribution_patching::TOOL,
+    causal_tracing::TOOL,
     circuit::TOOL,
     edge_attribution::TOOL,
     gradients::TOOL,
     integrated_gradients::TOOL,
+    path_patching::TOOL,
 ];
 
 /// The tool of a name; an error with the nearest names when there is none.

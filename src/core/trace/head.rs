@@ -4,9 +4,8 @@
 
 use super::edit::Edit;
 use super::run::Run;
-use super::{Batch, Change, Trace};
+use super::{Batch, Trace};
 use crate::core::arch::tape::{Op, Producer, Program, Slot};
-use crate::core::model::Target;
 use crate::core::tensor::{self, Array};
 use crate::error::Result;
 
@@ -45,7 +44,7 @@ impl Trace {
         let last: Vec<Vec<u32>> = batch.rows().iter().map(|row| row[row.len() - 1..].to_vec()).collect();
         let tail = Batch::new(last, u32::MAX as usize, None, 0)?;
         let mut run = Run::new(model.clone(), tail.into(), false, None);
-        run.write(Edit::new(Target::Site(site), Change::Value(at_the_end(&state, batch.lengths())?)))?;
+        run.begin_at(site, at_the_end(&state, batch.lengths())?);
         tensor::squeeze(&run.value(model.program.output)?, 1)
     }
 }
