@@ -180,13 +180,8 @@ fn pairs_are_averaged() {
     let options = AttributionPatchingOptions { components: vec![Component::Head], ..Default::default() };
     let one = attribution_patching(&model, clean.clone(), corrupt.clone(), &metric, &options).unwrap();
     let back = attribution_patching(&model, corrupt.clone(), clean.clone(), &metric, &options).unwrap();
-    let both = attribution_patching(
-        &model,
-        vec![clean.clone(), corrupt.clone()],
-        vec![corrupt, clean],
-        &metric,
-        &options,
-    );
+    let both =
+        attribution_patching(&model, vec![clean.clone(), corrupt.clone()], vec![corrupt, clean], &metric, &options);
     let both = both.unwrap();
     assert!((one.clean[0] - back.corrupt[0]).abs() < 1e-5 && (one.corrupt[0] - back.clean[0]).abs() < 1e-5);
     assert!(one.residual.is_none() && one.neurons.is_empty());

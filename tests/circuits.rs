@@ -105,11 +105,13 @@ fn edge_attributions_equal_autograds() {
     let limit = &along[3].1;
     let off: Vec<f32> = along[..3].iter().map(|(_, own)| difference(own, limit)).collect();
     assert!(off[1] < 0.7 * off[0] && off[2] < 0.05 * off[0], "{off:?}");
-    // And order the edges much as patching them does.
+    // Both order the edges of this random model roughly as patching them does.
     let exact = numbers(&facts["exact"]);
-    let (plain, integrated) = (rank_correlation(&eap, &exact), rank_correlation(&along[2].1, &exact));
-    println!("rank correlation with exact edge patching: EAP {plain:.3}, EAP-IG {integrated:.3}");
-    assert!(integrated > 0.8, "{integrated}");
+    for (what, own) in [("EAP", &eap), ("EAP-IG", &along[2].1)] {
+        let rank = rank_correlation(own, &exact);
+        println!("rank correlation with exact edge patching: {what} {rank:.3}");
+        assert!(rank > 0.5, "{what}: {rank}");
+    }
 }
 
 #[test]
@@ -200,7 +202,6 @@ fn edges_mean_the_same_on_every_kind_of_stream() {
             let cut = evaluate(rest);
             assert!((cut.circuit - cut.full - e.score).abs() < 2e-4 * span.max(1.0), "{kind} {e}: {cut}");
         }
-        // What is true of edges into the logits is true of the last stream: their changes add up.
         let eap = with(EdgeMethod::Eap).unwrap();
         let correlation = {
             let own = by_name(&eap);
@@ -226,7 +227,8 @@ fn a_parallel_mlp_does_not_see_its_own_layers_attention() {
 #[test]
 fn pairs_of_several_lengths_are_averaged() {
     let model = tiny("llama");
-    let (a, b) = ((vec![1u32, 5, 9, 2], vec![1u32, 5, 11, 2]), (vec![7u32, 3, 9, 30, 12, 4], vec![7u32, 8, 9, 30, 12, 4]));
+    let (a, b) =
+        ((vec![1u32, 5, 9, 2], vec![1u32, 5, 11, 2]), (vec![7u32, 3, 9, 30, 12, 4], vec![7u32, 8, 9, 30, 12, 4]));
     for method in [EdgeMethod::Eap, EdgeMethod::EapIg, EdgeMethod::Exact] {
         let options = EdgeAttributionOptions { method, ..Default::default() };
         let one = |(clean, corrupt): &(Vec<u32>, Vec<u32>)| {
@@ -254,8 +256,7 @@ fn edges_are_those_of_the_edited_model() {
     let silent = mlxterp::core::intervention::Intervention::zero_out().heads([1]);
     let runs = TraceOptions::default().with("layers.0.attn.z", silent);
     let options = EdgeAttributionOptions { method: EdgeMethod::Exact, runs, ..Default::default() };
-    let found =
-        edge_attribution(&model, vec![1u32, 5, 9, 2], vec![1u32, 5, 11, 2], &metric(), &options, None).unwrap();
+    let found = edge_attribution(&model, vec![1u32, 5, 9, 2], vec![1u32, 5, 11, 2], &metric(), &options, None).unwrap();
     let own = by_name(&found);
     assert!(own.iter().filter(|(n, _)| n.starts_with("a0.h1 ")).all(|(_, v)| v.abs() < 1e-6));
     assert!(own.iter().any(|(n, v)| n.starts_with("a0.h0 ") && v.abs() > 1e-3));
@@ -297,11 +298,10 @@ fn circuits_are_written_read_pruned_and_drawn() {
     let dot = circuit.to_dot();
     assert!(dot.starts_with("digraph circuit {") && dot.contains("\"logits\"") && dot.ends_with("}\n"));
     // An edge from a node that nothing feeds goes.
-    let loose = Circuit::new(circuit.graph.clone(), vec![Edge {
-        from: "a0.h0".parse().unwrap(),
-        to: "logits".parse().unwrap(),
-        score: 1.0,
-    }]);
+    let loose = Circuit::new(
+        circuit.graph.clone(),
+        vec![Edge { from: "a0.h0".parse().unwrap(), to: "logits".parse().unwrap(), score: 1.0 }],
+    );
     assert!(loose.connected().edges.is_empty());
 
     let broken = |edit: &dyn Fn(&mut Value)| {
@@ -312,11 +312,13 @@ fn circuits_are_written_read_pruned_and_drawn() {
     assert!(broken(&|v| v["edges"][0]["from"] = json!("b0.h1")).contains("'b0.h1' is no sender"));
     assert!(broken(&|v| v["edges"][0]["to"] = json!("a9.h1.q")).contains("the model has no a9.h1.q"));
     assert!(broken(&|v| v["edges"][0] = json!({"from": "m1", "to": "a0.h0.q"})).contains("no edge from m1 to a0.h0.q"));
-    assert!(broken(&|v| {
-        let first = v["edges"][0].clone();
-        v["edges"].as_array_mut().unwrap().push(first);
-    })
-    .contains("twice"));
+    assert!(
+        broken(&|v| {
+            let first = v["edges"][0].clone();
+            v["edges"].as_array_mut().unwrap().push(first);
+        })
+        .contains("twice")
+    );
     assert!(broken(&|v| v["graph"]["layers"][0]["groups"] = json!(0)).contains("equal groups"));
 }
 
@@ -341,7 +343,8 @@ fn mistakes_are_told_and_leave_the_model_usable() {
         "edges": [{"from": "embed", "to": "logits"}]});
     let foreign = told("circuit", pair(json!({"circuit": other})));
     assert!(foreign.message().contains("of another model"), "{foreign}");
-    let same = json!({"clean": [1, 5, 9], "corrupt": [1, 5, 9], "metric": metric.clone(), "circuit": circuit_of(&model)});
+    let same =
+        json!({"clean": [1, 5, 9], "corrupt": [1, 5, 9], "metric": metric.clone(), "circuit": circuit_of(&model)});
     assert!(told("circuit", same).message().contains("nothing to be faithful to"));
 
     let options = EdgeAttributionOptions::default();
@@ -396,4 +399,74 @@ fn the_tools_draw_themselves() {
     // A circuit without prompts is only pruned and drawn.
     let drawn = run(&model, "circuit", Call::new(json!({"circuit": circuit_of(&model), "above": 0.0}))).unwrap();
     assert!(drawn.json().unwrap()["evaluation"].is_null());
+}
+
+/// Pairs for the trained model: eight words and one of them again, after which its successor must come. The corrupt prompts
+/// are of other words, none twice.
+fn induction_pairs(n: usize) -> (Vec<Vec<u32>>, Vec<Vec<u32>>, Metric) {
+    let (mut clean, mut corrupt, mut answers, mut wrongs) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for i in 0..n as u32 {
+        // Distinct words from a stride that is prime to their number.
+        let words: Vec<u32> = (0..17).map(|k| 2 + (i * 31 + k * 11) % 126).collect();
+        let at = 2 + (i as usize * 3) % 5;
+        let mut row = vec![0];
+        row.extend(&words[..8]);
+        row.push(words[at]);
+        clean.push(row);
+        corrupt.push([&[0], &words[8..]].concat());
+        answers.push(mlxterp::utils::Token::Id(words[at + 1]));
+        wrongs.push(mlxterp::utils::Token::Id(words[(at + 3) % 8]));
+    }
+    let metric = Metric::LogitDifference {
+        answer: mlxterp::utils::Tokens::ByRow(answers),
+        wrong: mlxterp::utils::Tokens::ByRow(wrongs),
+    };
+    (clean, corrupt, metric)
+}
+
+#[test]
+fn the_circuit_of_the_trained_model_is_the_induction_circuit() {
+    let model = load(&fixture("induction"), &LoadOptions::default());
+    let (clean, corrupt, metric) = induction_pairs(8);
+    let with = |method: EdgeMethod| {
+        let options = EdgeAttributionOptions { method, steps: 8, ..Default::default() };
+        edge_attribution(&model, clean.clone(), corrupt.clone(), &metric, &options, None).unwrap()
+    };
+    let measured = |circuit: &Circuit| {
+        evaluate_circuit(&model, circuit, clean.clone(), corrupt.clone(), &metric, &Default::default()).unwrap()
+    };
+    // Head 6 of layer 0 writes which token came before, head 6 of layer 1 finds it by its key and copies what it finds.
+    let mut known = ["embed a0.g3.v", "a0.h6 a1.g3.k", "embed a1.h6.q", "embed a1.g3.v", "a1.h6 logits"];
+    known.sort_unstable();
+    let top = |edges: &[Edge]| {
+        let mut top: Vec<String> = edges.iter().take(5).map(name).collect();
+        top.sort();
+        top
+    };
+    let exact = with(EdgeMethod::Exact);
+    assert_eq!(top(&exact.edges), known);
+    for (method, least) in [(EdgeMethod::Eap, 0.9), (EdgeMethod::EapIg, 0.6)] {
+        let found = with(method);
+        let own = by_name(&found);
+        let (a, b): (Vec<f32>, Vec<f32>) = exact.edges.iter().map(|e| (own[&name(e)], e.score)).unzip();
+        let rank = rank_correlation(&a, &b);
+        println!("{method}: rank correlation with exact {rank:.3}");
+        assert!(rank > least, "{method}: {rank}");
+        assert_eq!(top(&found.edges), known, "{method}");
+        let circuit = found.circuit(5);
+        assert_eq!(top(&circuit.edges), known);
+    }
+    for threshold in [0.005, 0.1] {
+        let options = AcdcOptions { threshold, ..Default::default() };
+        let found = acdc(&model, clean.clone(), corrupt.clone(), &Metric::KlDivergence, &options, None).unwrap();
+        assert_eq!(top(&found.circuit.edges), known);
+        assert_eq!(found.circuit.edges.len(), 5, "{found}");
+        let found = measured(&found.circuit);
+        println!("{found}");
+        assert!(found.faithfulness > 0.9 && found.faithfulness < 1.1 && found.completeness > 0.9, "{found}");
+        assert!(10 * found.edges < found.total_edges, "{found}");
+    }
+    // Without the way through the first head nothing is left.
+    let broken = exact.edges[..5].iter().filter(|e| name(e) != "a0.h6 a1.g3.k").cloned().collect();
+    assert!(measured(&Circuit::new(exact.graph.clone(), broken)).faithfulness < 0.1);
 }

@@ -5,7 +5,7 @@ use mlxterp::core::intervention::Intervention;
 use mlxterp::core::model::Model;
 use mlxterp::core::tensor::{self, Array};
 use mlxterp::core::trace::{Trace, TraceOptions};
-use mlxterp::interpretability::lens::{logit_lens, top_tokens};
+use mlxterp::interpretability::lens::{LensOptions, logit_lens, top_tokens};
 use mlxterp::{ErrorKind, Result};
 
 const MODEL: &str = "target/models/SmolLM2-135M-Instruct.Q4_1.gguf";
@@ -53,7 +53,7 @@ fn main() -> Result<()> {
         );
     }
 
-    println!("logit lens at the last token:\n{}", logit_lens(&model, FRANCE)?);
+    println!("{}", logit_lens(&model, FRANCE, &LensOptions::default())?);
     Ok(())
 }
 

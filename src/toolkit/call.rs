@@ -98,6 +98,18 @@ impl<'a> Call<'a> {
         })
     }
 
+    /// Refuses interventions, for a tool that reads weights and runs nothing.
+    pub(super) fn weights_only(&self) -> Result<()> {
+        if let Some((pattern, _)) = self.interventions.first() {
+            bail!(
+                InvalidArgument,
+                "'{}' reads weights and runs nothing: the intervention at '{pattern}' would change nothing",
+                self.name
+            );
+        }
+        Ok(())
+    }
+
     /// Options of a trace under the call's interventions.
     pub fn trace_options(&self) -> TraceOptions {
         TraceOptions { interventions: self.interventions.clone(), ..TraceOptions::default() }

@@ -7,13 +7,20 @@
 
 mod acdc;
 mod activation_patching;
+mod attention_patterns;
 mod attribution_patching;
 mod call;
 mod causal_tracing;
 mod circuit;
+mod composition_scores;
+mod copying_scores;
+mod direct_logit_attribution;
 mod edge_attribution;
 mod gradients;
+mod head_circuit;
+mod head_scores;
 mod integrated_gradients;
+mod logit_lens;
 mod path_patching;
 
 pub use call::Call;
@@ -40,12 +47,19 @@ pub struct Tool {
 pub const TOOLS: &[Tool] = &[
     acdc::TOOL,
     activation_patching::TOOL,
+    attention_patterns::TOOL,
     attribution_patching::TOOL,
     causal_tracing::TOOL,
     circuit::TOOL,
+    composition_scores::TOOL,
+    copying_scores::TOOL,
+    direct_logit_attribution::TOOL,
     edge_attribution::TOOL,
     gradients::TOOL,
+    head_circuit::TOOL,
+    head_scores::TOOL,
     integrated_gradients::TOOL,
+    logit_lens::TOOL,
     path_patching::TOOL,
 ];
 

@@ -78,7 +78,8 @@ impl<T: Into<Token>> From<T> for Tokens {
 }
 
 impl Tokens {
-    fn ids(&self, model: &Model, rows: usize) -> Result<Vec<u32>> {
+    /// Their ids in a model, one for each of so many rows.
+    pub fn ids(&self, model: &Model, rows: usize) -> Result<Vec<u32>> {
         match self {
             Tokens::Same(t) => Ok(vec![t.id(model)?; rows]),
             Tokens::ByRow(list) if list.len() == rows => list.iter().map(|t| t.id(model)).collect(),

@@ -1,72 +1,101 @@
-//! The logit lens as a self-contained page: no script, no font, no request.
+//! What a lens saw, as a table of tokens: no script, no font, no request.
 
 use std::fmt::Write;
 
-use super::style::{escape, visible};
-use crate::interpretability::lens::LogitLens;
+use super::style::{colour, escape, fragment, page, visible};
+use crate::interpretability::lens::{LensCell, LogitLens, Reading, Shade};
 
-const STYLE: &str = "
-:root { color-scheme: light dark; --ink: #1d2433; --paper: #ffffff; --faint: #6b7385; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e8ebf2; --paper: #14171f; --faint: #98a0b3; } }
-body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); margin: 2rem auto; max-width: 72rem; padding: 0 1rem; }
-h1 { font-size: 1.4rem; } p { color: var(--faint); max-width: 46rem; }
-.scroll { overflow-x: auto; }
-table { border-collapse: separate; border-spacing: 2px; }
-th { font-weight: 600; padding: .2rem .5rem; text-align: left; white-space: pre; }
-th.layer { text-align: right; color: var(--faint); font-weight: 400; }
-td { padding: .2rem .5rem; border-radius: 3px; white-space: pre; font: 13px/1.4 ui-monospace, monospace; min-width: 4.5rem; }
-.key { display: inline-block; width: 12rem; height: .8rem; border-radius: 3px; vertical-align: middle; margin: 0 .5rem;
-  background: linear-gradient(90deg, hsl(212 70% 96%), hsl(212 70% 66%), hsl(212 70% 36%)); }
-";
-
-/// An HTML page with the heat map: a column a position, a row a layer (the last on top), colour by probability.
-pub fn lens_page(lens: &LogitLens, title: &str) -> String {
-    let mut page = String::new();
-    let title = escape(title);
-    let _ = write!(
-        page,
-        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
-         <meta name=\"viewport\" content=\"width=device-width\"><title>{title}</title><style>{STYLE}</style></head>\n\
-         <body><h1>{title}</h1>\n<p>Each cell is the token the model would predict next if it stopped after that layer: \
-         the residual stream there, through the final norm and the head. Hover for the probability.</p>\n\
-         <p>0 %<span class=\"key\"></span>100 %</p>\n<div class=\"scroll\"><table>\n<tr><th></th>"
-    );
-    for token in &lens.tokens {
-        let _ = write!(page, "<th>{}</th>", escape(&visible(token)));
+/// A table for each prompt: a column a position, a row a layer (the last on top), the likeliest token in each cell.
+pub fn lens_figure(lens: &LogitLens, shade: Shade, title: &str) -> String {
+    let mut body = String::new();
+    for reading in &lens.prompts {
+        table(&mut body, lens, reading, shade);
     }
-    page.push_str("</tr>\n");
-    for (layer, row) in lens.cells.iter().enumerate().rev() {
-        let _ = write!(page, "<tr><th class=\"layer\">layer {layer}</th>");
-        for (cell, token) in row.iter().zip(&lens.tokens) {
-            let p = cell.probability;
-            // Perceived evenly: light blue to dark blue, white ink once the ground is dark.
-            let light = 96.0 - 60.0 * p;
-            let ink = if light < 62.0 { "#fff" } else { "#1d2433" };
+    let remark = format!(
+        "Each cell is the token that the {} reads off {} there as the next one; darker is {}: {shade}. The pointer on a cell \
+         shows its numbers.",
+        lens.lens,
+        lens.component,
+        if shade == Shade::Probability { "likelier" } else { "nearer to settled" },
+    );
+    fragment(title, &remark, &body)
+}
+
+/// The figure as a whole page.
+pub fn lens_page(lens: &LogitLens, shade: Shade, title: &str) -> String {
+    page(title, &[lens_figure(lens, shade, title)])
+}
+
+fn table(body: &mut String, lens: &LogitLens, reading: &Reading, shade: Shade) {
+    body.push_str("<table class=\"lens\">\n<tr><th class=\"side\">layer</th>");
+    for token in &reading.tokens {
+        let _ = write!(body, "<th>{}</th>", escape(&visible(token)));
+    }
+    body.push_str("</tr>\n");
+    let numbers = reading.cells.iter().flatten().map(|c| c.number(shade));
+    let most = numbers.filter(|v| v.is_finite()).fold(f32::MIN_POSITIVE, f32::max);
+    for (name, row) in lens.layer_names().iter().zip(&reading.cells).rev() {
+        let _ = write!(body, "<tr><th class=\"side\">{name}</th>");
+        for (cell, token) in row.iter().zip(&reading.tokens) {
+            let (ground, ink) = colour(depth(cell.number(shade), most, shade));
+            let text = cell.top.first().map_or("", |c| c.text.as_str());
             let _ = write!(
-                page,
-                "<td style=\"background:hsl(212 70% {light:.0}%);color:{ink}\" title=\"after {}: {:.1} %\">{}</td>",
-                escape(&visible(token)),
-                p * 100.0,
-                escape(&visible(&cell.text))
+                body,
+                "<td style=\"background:{ground};color:{ink};text-align:left\" title=\"{}\">{}</td>",
+                escape(&hint(token, cell)),
+                escape(&visible(text))
             );
         }
-        page.push_str("</tr>\n");
+        body.push_str("</tr>\n");
     }
-    page.push_str("</table></div></body></html>\n");
-    page
+    body.push_str("</table>\n");
+}
+
+/// How dark a number is, from 0 to 1: likely, certain, near the end and high in rank are dark.
+fn depth(number: f32, most: f32, shade: Shade) -> f32 {
+    match shade {
+        Shade::Probability => number,
+        Shade::Entropy | Shade::Kl => 1.0 - number / most,
+        Shade::Rank => 1.0 - number.ln() / most.max(2.0).ln(),
+    }
+}
+
+/// What the pointer shows.
+fn hint(token: &str, cell: &LensCell) -> String {
+    let mut text = format!("after {}: ", visible(token));
+    for c in &cell.top {
+        let _ = write!(text, "{} {:.1} %, ", visible(&c.text), c.probability * 100.0);
+    }
+    let _ = write!(text, "entropy {:.3}, KL {:.3}", cell.entropy, cell.kl);
+    for (what, s) in cell.next.iter().map(|s| ("next", s)).chain(cell.targets.iter().map(|s| ("asked", s))) {
+        let _ = write!(text, ", {what} {}: {:.1} %, rank {}", visible(&s.text), s.probability * 100.0, s.rank);
+    }
+    text
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::interpretability::lens::Cell;
+    use crate::interpretability::lens::{Cell, Component, Standing};
+
+    fn seen(rank: u32) -> LensCell {
+        let next = Standing { token: 1, text: "<u>".into(), probability: 0.25, rank };
+        let top = vec![Cell { token: 0, text: "<b>\"\n".into(), probability: 0.5 }];
+        LensCell { top, entropy: 1.0, kl: 2.0, next: Some(next), targets: vec![] }
+    }
 
     #[test]
-    fn markup_in_tokens_is_text() {
-        let cell = Cell { token: 0, text: "<b>\"\n".into(), probability: 0.5 };
-        let page = lens_page(&LogitLens { tokens: vec!["<i>".into()], cells: vec![vec![cell]] }, "a & b");
+    fn markup_in_tokens_is_text_and_the_last_layer_is_on_top() {
+        let cells = vec![vec![seen(9)], vec![seen(1)]];
+        let reading = Reading { positions: vec![0], tokens: vec!["<i>".into()], cells };
+        let (component, layers) = (Component::ResidPost, vec![-1, 0]);
+        let lens = LogitLens { lens: "logit lens", component, layers, targets: vec![], prompts: vec![reading] };
+        let page = lens_page(&lens, Shade::Rank, "a & b");
         assert_eq!((visible(" "), visible(" a")), ("␣".to_owned(), " a".to_owned()));
-        assert!(page.contains("&lt;b&gt;&quot;⏎</td>") && page.contains("<h1>a &amp; b</h1>"));
-        assert!(!page.contains("<i>") && !page.contains("http"));
+        assert!(page.contains("&lt;b&gt;&quot;⏎</td>") && page.contains("<h2>a &amp; b</h2>"));
+        assert!(!page.contains("<i>") && !page.contains("<u>") && !page.contains("http"));
+        assert!(page.find(">0</th>") < page.find(">embed</th>"));
+        // Rank 1 is darkest, the largest lightest.
+        assert!(page.contains("hsl(212 70% 36%)") && page.contains("hsl(212 70% 96%)"));
     }
 }

@@ -1,5 +1,6 @@
 //! One good call of a fallible door, and every way to spoil one of its arguments.
 
+use std::cell::{Cell, RefCell};
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::path::PathBuf;
 use std::ptr::{null, null_mut};
@@ -75,6 +76,10 @@ pub fn tokens(model: *const mlxterp_model, ids: &[u32]) -> *mut mlxterp_batch {
     made(|out| unsafe { mlxterp_batch_from_tokens(model, ids.as_ptr(), &length, 1, out) })
 }
 
+fn gradients(model: *const mlxterp_model) -> *mut mlxterp_result {
+    made(|out| unsafe { mlxterp_tool_run(model, c"gradients".as_ptr(), TOOL_OPTIONS.as_ptr(), null(), out) })
+}
+
 /// Options of a trace that goes on after a cache.
 pub fn remembering(cache: *const mlxterp_cache) -> mlxterp_trace_options {
     let mut options = std::mem::MaybeUninit::uninit();
@@ -85,6 +90,9 @@ pub fn remembering(cache: *const mlxterp_cache) -> mlxterp_trace_options {
     options
 }
 
+/// What the tool `gradients` takes.
+pub const TOOL_OPTIONS: &CStr = cr##"{"prompts": "!#", "sites": ["embed"], "metric": {"logit": {"answer": 5}}}"##;
+
 /// Arguments for any door: good ones at first. Freed when dropped.
 pub struct Case {
     pub model: *mut mlxterp_model,
@@ -92,12 +100,14 @@ pub struct Case {
     pub trace: *mut mlxterp_trace,
     pub cache: *mut mlxterp_cache,
     pub intervention: *mut mlxterp_intervention,
+    /// Made when it is first asked for: it takes a run.
+    finding: Cell<*mut mlxterp_result>,
     /// The array arguments in order: float32, then int32 zeros; each with one element.
     pub arrays: [*mut mlxterp_array; 3],
     pub text: *const c_char,
     slot: [usize; 2],
     out: *mut c_void,
-    owned: Vec<Owned>,
+    owned: RefCell<Vec<Owned>>,
 }
 
 type Owned = (usize, unsafe fn(*mut c_void));
@@ -112,6 +122,7 @@ fn freer(noun: &str) -> unsafe fn(*mut c_void) {
         "mlxterp_intervention" => |p| unsafe { mlxterp_intervention_free(p.cast()) },
         "mlxterp_opaque" => |p| unsafe { mlxterp_opaque_free(p.cast()) },
         "mlxterp_array" => |p| unsafe { mlxterp_array_free(p.cast()) },
+        "mlxterp_result" => |p| unsafe { mlxterp_result_free(p.cast()) },
         "c_char" => |p| unsafe { mlxterp_string_free(p.cast()) },
         other => panic!("nobody knows how to free a {other}"),
     }
@@ -138,10 +149,22 @@ impl Case {
             (intervention as usize, freer("mlxterp_intervention")),
         ];
         owned.extend(arrays.map(|a| (a as usize, freer("mlxterp_array"))));
-        let slot = [UNTOUCHED; 2];
+        let (slot, owned) = ([UNTOUCHED; 2], RefCell::new(owned));
+        let finding = Cell::new(UNTOUCHED as *mut mlxterp_result);
         let text = text.as_ptr();
-        let mut case =
-            Box::new(Case { model, batch, trace, cache, intervention, arrays, text, slot, out: null_mut(), owned });
+        let mut case = Box::new(Case {
+            model,
+            batch,
+            trace,
+            cache,
+            intervention,
+            finding,
+            arrays,
+            text,
+            slot,
+            out: null_mut(),
+            owned,
+        });
         case.out = (&raw mut case.slot).cast();
         case
     }
@@ -155,6 +178,15 @@ impl Case {
     pub fn result(&self) -> usize {
         // SAFETY: the slot lives as long as the case; read through the pointer that the door wrote through.
         unsafe { self.out.cast::<usize>().read() }
+    }
+
+    /// What a tool found.
+    pub fn finding(&self) -> *mut mlxterp_result {
+        if self.finding.get() as usize == UNTOUCHED {
+            self.finding.set(gradients(self.model));
+            self.owned.borrow_mut().push((self.finding.get() as usize, freer("mlxterp_result")));
+        }
+        self.finding.get()
     }
 
     pub fn without_output(&mut self) {
@@ -175,6 +207,7 @@ impl Case {
             "mlxterp_trace" => self.trace = pointer.cast(),
             "mlxterp_cache" => self.cache = pointer.cast(),
             "mlxterp_intervention" => self.intervention = pointer.cast(),
+            "mlxterp_result" => self.finding.set(pointer.cast()),
             "mlxterp_array" => self.arrays[index] = pointer.cast(),
             "c_char" => self.text = pointer.cast_const().cast(),
             other => panic!("no argument of type {other}"),
@@ -191,6 +224,7 @@ impl Case {
                 "mlxterp_cache" => made(|out| mlxterp_cache_empty(out)).cast(),
                 "mlxterp_intervention" => made(|out| mlxterp_intervention_scale(1.0, out)).cast(),
                 "mlxterp_array" => mlxterp_array_retain(self.arrays[0]).cast(),
+                "mlxterp_result" => gradients(self.model).cast(),
                 other => panic!("no handle of type {other}"),
             }
         };
@@ -206,7 +240,7 @@ impl Case {
 
 impl Drop for Case {
     fn drop(&mut self) {
-        for (handle, free) in self.owned.drain(..) {
+        for (handle, free) in self.owned.get_mut().drain(..) {
             // SAFETY: made in `new`, freed here only.
             unsafe { free(handle as *mut c_void) };
         }

@@ -5,7 +5,7 @@ use std::ptr::{null, null_mut};
 
 use mlxterp::ffi::*;
 
-use super::case::{Case, model_path};
+use super::case::{Case, TOOL_OPTIONS, model_path};
 
 pub type Good = (&'static str, &'static CStr, fn(&Case) -> mlxterp_status);
 
@@ -64,6 +64,14 @@ pub fn table() -> Vec<Good> {
         mlxterp_trace_cache c"" |c| (c.trace, c.out());
         mlxterp_cache_lengths c"" |c| (c.cache, null_mut(), 0, c.out());
         mlxterp_cache_eval c"" |c| (c.cache);
+        mlxterp_tool_run c"gradients" |c| (c.model, c.text, TOOL_OPTIONS.as_ptr(), null(), c.out());
+        mlxterp_tools_json c"" |c| (c.out());
+        mlxterp_result_kind c"" |c| (c.finding(), c.out());
+        mlxterp_result_text c"" |c| (c.finding(), c.out());
+        mlxterp_result_json c"" |c| (c.finding(), c.out());
+        mlxterp_result_html c"" |c| (c.finding(), c.out());
+        mlxterp_result_array_names_json c"" |c| (c.finding(), c.out());
+        mlxterp_result_array c"gradient:embed.output" |c| (c.finding(), c.text, c.out());
         mlxterp_intervention_zero_out c"" |c| (c.out());
         mlxterp_intervention_scale c"" |c| (2.0, c.out());
         mlxterp_intervention_add_vector c"" |c| (c.arrays[0], 1.0, c.out());

@@ -106,6 +106,9 @@ fn nothing_that_was_promised_is_gone_or_changed() {
     );
 }
 
+/// A promise, and what breaks it.
+type Change = (&'static str, fn(&mut Doors));
+
 /// A symbol, a signature, a number or a struct that changed is refused under the same number and accepted under a new one.
 #[test]
 fn a_change_without_a_new_number_is_refused() {
@@ -114,7 +117,7 @@ fn a_change_without_a_new_number_is_refused() {
     let lists = |n: i128| if n == version(&doors()) { today.clone() } else { BTreeSet::new() };
     assert_eq!(judge(lists, &doors()), Ok(vec![]));
 
-    let changes: [(&str, fn(&mut Doors)); 5] = [
+    let changes: [Change; 5] = [
         ("fn mlxterp_array_eval(", |d| d.functions.retain(|(name, ..)| name != "mlxterp_array_eval")),
         ("fn mlxterp_trace_read(", |d| {
             let read = d.functions.iter_mut().find(|(name, ..)| name == "mlxterp_trace_read").unwrap();

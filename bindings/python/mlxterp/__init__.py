@@ -13,6 +13,7 @@ from . import interventions, metrics, tools
 from ._library import MLX_VERSION, backend, lib, live_handles, memory_used
 from .activations import Activations, batch_get_activations, get_activations, run_prompts
 from .array import Array
+from .attribution import acdc, attribution_patching, circuit, edge_attribution, integrated_gradients
 from .batch import Batch
 from .cache import Cache
 from .calls import Call, call
@@ -54,7 +55,9 @@ from .errors import (
     UnsupportedError,
 )
 from .interventions import Event, Intervention
+from .lenses import direct_logit_attribution, logit_lens
 from .model import InterpretableModel, PlannedSite, SiteInfo
+from .patching import activation_patching, causal_tracing, path_patching
 from .sites import Site
 from .steering import Steering
 from .tools import Result, gradients
@@ -101,11 +104,18 @@ __all__ = [
     "Trace",
     "UnknownSiteError",
     "UnsupportedError",
+    "acdc",
+    "activation_patching",
     "asarray",
+    "attribution_patching",
     "backend",
     "batch_get_activations",
     "call",
+    "causal_tracing",
+    "circuit",
     "concatenate",
+    "direct_logit_attribution",
+    "edge_attribution",
     "evaluate",
     "from_dlpack",
     "from_mlx",
@@ -113,10 +123,13 @@ __all__ = [
     "full",
     "get_activations",
     "gradients",
+    "integrated_gradients",
     "interventions",
     "live_handles",
+    "logit_lens",
     "memory_used",
     "metrics",
+    "path_patching",
     "run_prompts",
     "stack",
     "tools",

@@ -13,7 +13,7 @@ use std::fmt;
 
 use super::attention_layers;
 use super::factored::{Eigenvalue, FactoredMatrix};
-use super::weights::{LayerHeads, layer_heads};
+use super::weights::{QueriesAndKeys, ValuesAndOutputs, queries_and_keys, values_and_outputs};
 use crate::core::model::Model;
 use crate::core::tensor::{self, Array};
 use crate::error::{Result, bail};
@@ -43,8 +43,9 @@ pub struct HeadCircuit {
 
 /// Both circuits of a head, decomposed.
 pub fn head_circuit(model: &Model, layer: usize, head: usize) -> Result<HeadCircuit> {
-    let heads = heads_of(model, layer, head)?;
-    let (qk, ov) = (qk_of(&heads, head)?, ov_of(&heads, head)?);
+    attention_layers(model, Some(&[layer]))?;
+    let (asked, read) = (queries_and_keys(model, layer)?, values_and_outputs(model, layer)?);
+    let (qk, ov) = (qk_of(&asked, layer, head)?, ov_of(&read, layer, head)?);
     Ok(HeadCircuit {
         layer,
         head,
@@ -52,7 +53,7 @@ pub fn head_circuit(model: &Model, layer: usize, head: usize) -> Result<HeadCirc
         ov_singular: ov.svd()?.s,
         qk_eigenvalues: qk.eigenvalues()?,
         ov_eigenvalues: ov.eigenvalues()?,
-        left_out: heads.left_out.iter().map(|s| (*s).to_owned()).collect(),
+        left_out: asked.left_out.union(&read.left_out).map(|s| (*s).to_owned()).collect(),
         qk,
         ov,
     })
@@ -60,35 +61,32 @@ pub fn head_circuit(model: &Model, layer: usize, head: usize) -> Result<HeadCirc
 
 /// `W_Q W_K^T` of a query head, `[width, width]`.
 pub fn qk_circuit(model: &Model, layer: usize, head: usize) -> Result<FactoredMatrix> {
-    qk_of(&heads_of(model, layer, head)?, head)
+    attention_layers(model, Some(&[layer]))?;
+    qk_of(&queries_and_keys(model, layer)?, layer, head)
 }
 
 /// `W_V W_O` of a query head, `[width, width]`.
 pub fn ov_circuit(model: &Model, layer: usize, head: usize) -> Result<FactoredMatrix> {
-    ov_of(&heads_of(model, layer, head)?, head)
-}
-
-fn heads_of(model: &Model, layer: usize, head: usize) -> Result<LayerHeads> {
     attention_layers(model, Some(&[layer]))?;
-    let heads = layer_heads(model, layer)?;
-    let n = heads.q.dim(0);
-    if head >= n {
-        bail!(InvalidArgument, "head {head} is out of range: layer {layer} has {n} heads, counted from 0");
+    ov_of(&values_and_outputs(model, layer)?, layer, head)
+}
+
+fn qk_of(asked: &QueriesAndKeys, layer: usize, head: usize) -> Result<FactoredMatrix> {
+    let q = one(&asked.q, layer, head)?;
+    let k = one(&asked.k, layer, head * asked.k.dim(0) / asked.q.dim(0))?;
+    FactoredMatrix::new(&q, &tensor::swap_axes(&k, 0, 1)?)
+}
+
+fn ov_of(read: &ValuesAndOutputs, layer: usize, head: usize) -> Result<FactoredMatrix> {
+    let o = one(&read.o, layer, head)?;
+    FactoredMatrix::new(&one(&read.v, layer, head * read.v.dim(0) / read.o.dim(0))?, &o)
+}
+
+/// One head's matrix of a layer's `[head, …, …]`.
+pub(super) fn one(all: &Array, layer: usize, head: usize) -> Result<Array> {
+    if head >= all.dim(0) {
+        bail!(InvalidArgument, "head {head} is out of range: layer {layer} has {} heads, counted from 0", all.dim(0));
     }
-    Ok(heads)
-}
-
-fn qk_of(heads: &LayerHeads, head: usize) -> Result<FactoredMatrix> {
-    let k = tensor::swap_axes(&one(&heads.k, heads.group(head))?, 0, 1)?;
-    FactoredMatrix::new(&one(&heads.q, head)?, &k)
-}
-
-fn ov_of(heads: &LayerHeads, head: usize) -> Result<FactoredMatrix> {
-    FactoredMatrix::new(&one(&heads.v, heads.group(head))?, &one(&heads.o, head)?)
-}
-
-/// One head's matrix.
-pub(super) fn one(all: &Array, head: usize) -> Result<Array> {
     let (h, rows, columns) = (head as i32, all.dim(1) as i32, all.dim(2) as i32);
     tensor::squeeze(&tensor::slice(all, &[h, 0, 0], &[h + 1, rows, columns], &[1, 1, 1])?, 0)
 }
@@ -96,7 +94,13 @@ pub(super) fn one(all: &Array, head: usize) -> Result<Array> {
 impl fmt::Display for HeadCircuit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [m, n] = self.qk.shape();
-        writeln!(f, "head {}.{}: QK and OV circuits of {m} by {n}, rank at most {}", self.layer, self.head, self.qk.inner())?;
+        writeln!(
+            f,
+            "head {}.{}: QK and OV circuits of {m} by {n}, rank at most {}",
+            self.layer,
+            self.head,
+            self.qk.inner()
+        )?;
         let some = |s: &[f32]| s.iter().take(5).map(|v| format!("{v:.3}")).collect::<Vec<_>>().join(" ");
         let sums = |e: &[Eigenvalue]| {
             let (sum, size) = e.iter().fold((0.0, 0.0), |(s, n), e| (s + e.re, n + e.size()));
@@ -106,7 +110,11 @@ impl fmt::Display for HeadCircuit {
             [("QK", &self.qk_singular, &self.qk_eigenvalues), ("OV", &self.ov_singular, &self.ov_eigenvalues)]
         {
             let share = sums(eigenvalues);
-            writeln!(f, "  {name}  singular values {} …  sum of eigenvalues by sum of sizes {share:+.3}", some(singular))?;
+            writeln!(
+                f,
+                "  {name}  singular values {} …  sum of eigenvalues by sum of sizes {share:+.3}",
+                some(singular)
+            )?;
         }
         match self.left_out.as_slice() {
             [] => writeln!(f, "  exact: nothing is left out"),

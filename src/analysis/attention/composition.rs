@@ -17,7 +17,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::attention_layers;
-use super::weights::{LayerHeads, layer_heads};
+use super::weights::{queries_and_keys, spread, values_and_outputs};
 use crate::core::model::Model;
 use crate::core::tensor::{self, Array};
 use crate::error::{Result, bail};
@@ -54,8 +54,11 @@ struct Factors {
 }
 
 impl Factors {
-    fn of(heads: &LayerHeads) -> Result<Self> {
-        let (q, k, v, o) = (heads.q.clone(), heads.keys()?, heads.values()?, heads.o.clone());
+    fn of(model: &Model, layer: usize, left_out: &mut BTreeSet<&'static str>) -> Result<Self> {
+        let (asked, read) = (queries_and_keys(model, layer)?, values_and_outputs(model, layer)?);
+        left_out.extend(asked.left_out.iter().chain(&read.left_out).copied());
+        let n = asked.q.dim(0);
+        let (q, k, v, o) = (asked.q, spread(&asked.k, n)?, spread(&read.v, n)?, read.o);
         // x^T x of factors [head, width, r], so that every Gram is [head, r, r].
         let gram = |x: &Array| tensor::matmul(&flip(x)?, x);
         let (qq, kk, vv, oo) = (gram(&q)?, gram(&k)?, gram(&v)?, gram(&flip(&o)?)?);
@@ -90,9 +93,7 @@ pub fn composition_scores(model: &Model, layers: Option<&[usize]>) -> Result<Com
     let mut left_out = BTreeSet::new();
     let mut factors = Vec::new();
     for layer in &layers {
-        let heads = layer_heads(model, *layer)?;
-        left_out.extend(heads.left_out.iter().copied());
-        factors.push(Factors::of(&heads)?);
+        factors.push(Factors::of(model, *layer, &mut left_out)?);
     }
     let width = factors[0].q.dim(1);
     let counts: Vec<usize> = factors.iter().map(|f| f.q.dim(0)).collect();

@@ -17,7 +17,7 @@ use serde::Serialize;
 use super::attention_layers;
 use super::circuits::{one, ov_circuit};
 use super::factored::{FactoredMatrix, eigenvalues};
-use super::weights::{fold_norm, layer_heads};
+use super::weights::{fold_norm, spread, values_and_outputs};
 use crate::core::arch::tape::{Op, Producer, Slot, Weights};
 use crate::core::model::{Inner, Model};
 use crate::core::tensor::{self, Array, Dtype};
@@ -43,7 +43,7 @@ pub fn copying_scores(model: &Model, layers: Option<&[usize]>) -> Result<Copying
     let mut left_out = BTreeSet::new();
     let mut found: Vec<Vec<f32>> = Vec::new();
     for layer in &layers {
-        let heads = layer_heads(model, *layer)?;
+        let heads = values_and_outputs(model, *layer)?;
         if heads.o.dim(2) != across.dim(0) || heads.v.dim(1) != across.dim(1) {
             bail!(
                 Unsupported,
@@ -53,9 +53,9 @@ pub fn copying_scores(model: &Model, layers: Option<&[usize]>) -> Result<Copying
             );
         }
         left_out.extend(heads.left_out.iter().copied());
-        let small = tensor::matmul(&tensor::matmul(&heads.o, &across)?, &heads.values()?)?;
+        let small = tensor::matmul(&tensor::matmul(&heads.o, &across)?, &spread(&heads.v, heads.o.dim(0))?)?;
         let score = |h: usize| -> Result<f32> {
-            let all = eigenvalues(&one(&small, h)?)?;
+            let all = eigenvalues(&one(&small, *layer, h)?)?;
             let size: f64 = all.iter().map(|e| f64::from(e.size())).sum();
             Ok((all.iter().map(|e| f64::from(e.re)).sum::<f64>() / size) as f32)
         };
@@ -79,10 +79,7 @@ pub fn full_ov_circuit(model: &Model, layer: usize, head: usize) -> Result<Facto
         after.push(tensor::matmul(&head, &tensor::swap_axes(ov.b(), 0, 1)?)?);
         Array::eval_all(before.iter().chain(&after))?;
     }
-    FactoredMatrix::new(
-        &tensor::concatenate(&before, 0)?,
-        &tensor::swap_axes(&tensor::concatenate(&after, 0)?, 0, 1)?,
-    )
+    FactoredMatrix::new(&tensor::concatenate(&before, 0)?, &tensor::swap_axes(&tensor::concatenate(&after, 0)?, 0, 1)?)
 }
 
 /// Embedding and unembedding.
@@ -125,7 +122,7 @@ impl<'a> Ends<'a> {
         let ids: Vec<u32> = (at..self.tokens.min(at + PART)).map(|i| i as u32).collect();
         let ids = Array::from_slice(&ids, &[ids.len()])?;
         let rows = |w: &Weights| tensor::cast(&self.model.parameters.embed(w, &ids)?, Dtype::Float32);
-        let head = fold_norm(self.model, rows(&self.head)?, self.input)?.0;
+        let head = fold_norm(self.model, rows(&self.head)?, self.input, None)?.w;
         Ok((rows(&self.embedding)?, head))
     }
 

@@ -111,7 +111,10 @@ impl Sight {
             _ => None,
         };
         let Some(Attention { causal, window, chunk, .. }) = attention else {
-            bail!(Unsupported, "the pattern of layer {layer} is not made by an attention: what a query sees is not known")
+            bail!(
+                Unsupported,
+                "the pattern of layer {layer} is not made by an attention: what a query sees is not known"
+            )
         };
         Ok(Self { causal: *causal, window: *window, chunk: *chunk })
     }
@@ -175,13 +178,7 @@ impl Keys {
 
 /// Of which kinds key `k` is to query `q`, in the order of [`SCORES`].
 fn kinds(tokens: &[u32], q: usize, k: usize) -> [bool; SCORES.len()] {
-    [
-        k + 1 == q,
-        k < q && tokens[k] == tokens[q],
-        0 < k && k < q && tokens[k - 1] == tokens[q],
-        k == 0 && q > 0,
-        k == q,
-    ]
+    [k + 1 == q, k < q && tokens[k] == tokens[q], 0 < k && k < q && tokens[k - 1] == tokens[q], k == 0 && q > 0, k == q]
 }
 
 impl HeadScores {

@@ -9,7 +9,7 @@ use mlxterp::core::intervention::Intervention;
 use mlxterp::core::model::{LoadOptions, Model};
 use mlxterp::core::tensor::{self, Array};
 use mlxterp::core::trace::{Keep, TraceOptions, subscript};
-use mlxterp::interpretability::lens::{logit_lens, top_tokens};
+use mlxterp::interpretability::lens::{LensOptions, Shade, logit_lens, top_tokens};
 use mlxterp::visualization::lens_page;
 use mlxterp::{Error, ErrorKind, Result};
 
@@ -39,10 +39,10 @@ pub fn run(model: Option<&str>, page: &Path) -> Result<()> {
     ))?;
     next_tokens(&model, PROMPT, &TraceOptions::default(), &format!("After {PROMPT:?}"))?;
     let bar = spinner("logit lens");
-    let lens = logit_lens(&model, PROMPT)?;
+    let lens = logit_lens(&model, PROMPT, &LensOptions::default())?;
     bar.finish_and_clear();
-    say(&format!("The logit lens at the last token:\n{lens}"))?;
-    write_page(&lens_page(&lens, &format!("Logit lens: {PROMPT}")), page)?;
+    say(&lens)?;
+    write_page(&lens_page(&lens, Shade::Probability, &format!("Logit lens: {PROMPT}")), page)?;
 
     let layer = model.num_layers() / 2;
     let zeroed = format!("layers.{layer}.attn");

@@ -30,15 +30,20 @@ pub struct Shown {
 impl Shown {
     /// Runs a tool with options (those that are null are left to their defaults) and shows what it found.
     pub fn run(&self, model: &Model, tool: &str, options: Value) -> Result<Box<dyn Finding>> {
+        let found = self.find(model, tool, options)?;
+        self.show(found.as_ref())?;
+        Ok(found)
+    }
+
+    /// The same, without showing it.
+    pub fn find(&self, model: &Model, tool: &str, options: Value) -> Result<Box<dyn Finding>> {
         let given = match options {
             Value::Object(all) => all.into_iter().filter(|(_, v)| !v.is_null()).collect::<Map<_, _>>().into(),
             other => other,
         };
         let mut call = Call::new(given);
         call.interventions = interventions(&self.set)?;
-        let found = toolkit::run(model, tool, call)?;
-        self.show(found.as_ref())?;
-        Ok(found)
+        toolkit::run(model, tool, call)
     }
 
     /// Prints a result, and writes its page where one was asked for.

@@ -1,9 +1,14 @@
 //! `mlxterp`: arguments in, library calls, printing out.
 
+mod attribute;
+mod circuit;
 mod demo;
 mod finding;
 mod gradients;
+mod heads;
+mod lens;
 mod load;
+mod patch;
 mod trace;
 
 use std::path::PathBuf;
@@ -62,6 +67,18 @@ enum Command {
     Trace(trace::Trace),
     /// The gradient of a metric at sites: how much the answer would change with each.
     Gradients(gradients::Gradients),
+    /// What attention heads look at, read and write.
+    Heads(heads::Heads),
+    /// How much each token, or each layer, head and neuron, contributes to an answer.
+    Attribute(attribute::Attribute),
+    /// The edges between heads, MLPs, embedding and logits that an answer needs, and how faithful they are.
+    Circuit(Box<circuit::Circuit>),
+    /// What the model would say if it stopped after each layer, at every position.
+    Lens(lens::Lens),
+    /// Which parts of the model put how much into a logit.
+    Dla(lens::Dla),
+    /// Put values of one run into another: activation patching, path patching, causal tracing.
+    Patch(Box<patch::Patch>),
 }
 
 fn main() -> ExitCode {
@@ -87,6 +104,12 @@ fn run(command: Command) -> Result<()> {
         Command::Arch { name } => descriptions(name.as_deref()),
         Command::Trace(trace) => trace.run(),
         Command::Gradients(gradients) => gradients.run(),
+        Command::Heads(heads) => heads.run(),
+        Command::Attribute(attribute) => attribute.run(),
+        Command::Circuit(circuit) => circuit.run(),
+        Command::Lens(lens) => lens.run(),
+        Command::Dla(dla) => dla.run(),
+        Command::Patch(patch) => patch.run(),
     }
 }
 

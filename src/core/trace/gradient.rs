@@ -90,12 +90,8 @@ impl Trace {
         Ok(places)
     }
 
-    /// A value that is not handed out: later writes may still change it.
     fn peek(&self, site: usize) -> Result<Array> {
-        self.with(|run| {
-            let slot = run.model.slot(site);
-            run.value(slot)
-        })
+        self.value_of(self.0.model.slot(site))
     }
 
     fn zeros_at(&self, name: &str, site: usize) -> Result<Array> {
