@@ -10,6 +10,7 @@ mod activation_patching;
 mod attention_patterns;
 mod attribution_patching;
 mod call;
+mod causal_tracing;
 mod circuit;
 mod composition_scores;
 mod copying_scores;
@@ -21,6 +22,7 @@ mod head_scores;
 mod integrated_gradients;
 mod logit_lens;
 mod patchscope;
+mod path_patching;
 mod tuned_lens;
 mod tuned_lens_train;
 
@@ -50,6 +52,7 @@ pub const TOOLS: &[Tool] = &[
     activation_patching::TOOL,
     attention_patterns::TOOL,
     attribution_patching::TOOL,
+    causal_tracing::TOOL,
     circuit::TOOL,
     composition_scores::TOOL,
     copying_scores::TOOL,
@@ -61,6 +64,7 @@ pub const TOOLS: &[Tool] = &[
     integrated_gradients::TOOL,
     logit_lens::TOOL,
     patchscope::TOOL,
+    path_patching::TOOL,
     tuned_lens::TOOL,
     tuned_lens_train::TOOL,
 ];

@@ -59,6 +59,7 @@ from .heads import attention_patterns, composition_scores, copying_scores, head_
 from .interventions import Event, Intervention
 from .lenses import direct_logit_attribution, logit_lens
 from .model import InterpretableModel, PlannedSite, SiteInfo
+from .patching import activation_patching, causal_tracing, path_patching
 from .sites import Site
 from .steering import Steering
 from .tools import Result, gradients
@@ -106,12 +107,14 @@ __all__ = [
     "UnknownSiteError",
     "UnsupportedError",
     "acdc",
+    "activation_patching",
     "asarray",
     "attention_patterns",
     "attribution_patching",
     "backend",
     "batch_get_activations",
     "call",
+    "causal_tracing",
     "circuit",
     "composition_scores",
     "concatenate",
@@ -133,6 +136,7 @@ __all__ = [
     "logit_lens",
     "memory_used",
     "metrics",
+    "path_patching",
     "run_prompts",
     "stack",
     "tools",

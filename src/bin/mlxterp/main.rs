@@ -9,6 +9,7 @@ mod gradients;
 mod heads;
 mod lens;
 mod load;
+mod patch;
 mod trace;
 
 use std::path::PathBuf;
@@ -79,6 +80,8 @@ enum Command {
     Lens(lens::Lens),
     /// Which parts of the model put how much into a logit.
     Dla(lens::Dla),
+    /// Put values of one run into another: activation patching, path patching, causal tracing.
+    Patch(Box<patch::Patch>),
 }
 
 fn main() -> ExitCode {
@@ -110,6 +113,7 @@ fn run(command: Command) -> Result<()> {
         Command::Circuit(circuit) => circuit.run(),
         Command::Lens(lens) => lens.run(),
         Command::Dla(dla) => dla.run(),
+        Command::Patch(patch) => patch.run(),
     }
 }
 

@@ -32,7 +32,7 @@ pub(crate) use edit::fit;
 use edit::{Change, Edit};
 pub(crate) use forward::{Straight, forward};
 pub use gradient::Gradients;
-pub(crate) use head::{Head, Place, at_places, at_the_end};
+pub(crate) use head::{Head, Place, at_places};
 pub use kernels::subscript;
 pub use opaque::{Opaque, OpaqueCall};
 pub use options::{Keep, TraceOptions};
@@ -223,6 +223,15 @@ impl Trace {
     /// trace must have been started with a cache, an empty one for a first step.
     pub fn cache(&self) -> Result<Cache> {
         self.with(|run| run.cache(None))
+    }
+
+    /// Puts a value in a site of a trace of which nothing was built yet, as the run below would have made it: what is below
+    /// is never built, so nothing is checked.
+    pub(crate) fn begin_at(&self, site: SiteId, value: &Array) -> Result<()> {
+        self.with(|run| {
+            run.begin_at(site, value.clone());
+            Ok(())
+        })
     }
 
     /// [`Trace::cache`] with what some instructions remember only.
