@@ -32,7 +32,7 @@ pub(crate) use edit::fit;
 use edit::{Change, Edit};
 pub(crate) use forward::{Straight, forward};
 pub use gradient::Gradients;
-pub(crate) use head::{Head, Place, at_places};
+pub(crate) use head::{Head, Place, at_places, at_the_end};
 pub use kernels::subscript;
 pub use opaque::{Opaque, OpaqueCall};
 pub use options::{Keep, TraceOptions};
