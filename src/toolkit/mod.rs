@@ -7,6 +7,7 @@
 
 mod call;
 mod gradients;
+mod steering_vectors;
 
 pub use call::Call;
 
@@ -29,7 +30,10 @@ pub struct Tool {
 }
 
 /// All of them, by name.
-pub const TOOLS: &[Tool] = &[gradients::TOOL];
+pub const TOOLS: &[Tool] = &[
+    gradients::TOOL,
+    steering_vectors::TOOL,
+];
 
 /// The tool of a name; an error with the nearest names when there is none.
 pub fn tool(name: &str) -> Result<&'static Tool> {

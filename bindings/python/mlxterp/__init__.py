@@ -56,7 +56,7 @@ from .errors import (
 from .interventions import Event, Intervention
 from .model import InterpretableModel, PlannedSite, SiteInfo
 from .sites import Site
-from .steering import Steering
+from .steering import Steering, SteeringVectors, steering_vectors
 from .tools import Result, gradients
 from .trace import Trace
 
@@ -96,6 +96,7 @@ __all__ = [
     "SiteInfo",
     "StaleWrite",
     "Steering",
+    "SteeringVectors",
     "StrictError",
     "SubscriptError",
     "Trace",
@@ -119,6 +120,7 @@ __all__ = [
     "metrics",
     "run_prompts",
     "stack",
+    "steering_vectors",
     "tools",
     "where",
     "zeros_like",

@@ -4,6 +4,7 @@ mod demo;
 mod finding;
 mod gradients;
 mod load;
+mod steer;
 mod trace;
 
 use std::path::PathBuf;
@@ -62,6 +63,8 @@ enum Command {
     Trace(trace::Trace),
     /// The gradient of a metric at sites: how much the answer would change with each.
     Gradients(gradients::Gradients),
+    /// Directions that tell two sets of texts apart, and a prompt steered with them.
+    Steer(steer::Steering),
 }
 
 fn main() -> ExitCode {
@@ -87,6 +90,7 @@ fn run(command: Command) -> Result<()> {
         Command::Arch { name } => descriptions(name.as_deref()),
         Command::Trace(trace) => trace.run(),
         Command::Gradients(gradients) => gradients.run(),
+        Command::Steer(steer) => steer.run(),
     }
 }
 

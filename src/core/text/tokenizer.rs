@@ -125,6 +125,14 @@ impl Tokenizer {
         &self.special
     }
 
+    /// The ids of all special tokens: those with a role, and those added as special, such as a chat's marks.
+    pub fn special_ids(&self) -> BTreeSet<u32> {
+        let added = self.inner.get_added_tokens_decoder();
+        let roles = [self.special.bos, self.special.pad, self.special.unk];
+        let added = added.iter().filter(|(_, token)| token.special).map(|(id, _)| *id);
+        added.chain(roles.into_iter().flatten()).chain(self.special.eos.iter().copied()).collect()
+    }
+
     /// The chat template's source, as the model ships it.
     pub fn chat_template(&self) -> Option<&str> {
         self.chat_template.as_deref()
