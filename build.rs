@@ -6,11 +6,13 @@ fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     let os = std::env::var("CARGO_CFG_TARGET_OS").unwrap_or_default();
     if os == "macos" {
-        println!("cargo::rustc-cdylib-link-arg=-Wl,-install_name,@rpath/libmlxterp.dylib");
+        // `cargo xtask install` gives the library its name there.
         return;
     }
     let major = std::env::var("CARGO_PKG_VERSION_MAJOR").unwrap_or_default();
-    println!("cargo::rustc-cdylib-link-arg=-Wl,-soname,libmlxterp.so.{major}");
+    // For every target, though a program has no use for it: an argument for shared libraries alone is handed on by cargo
+    // to those of dependents, which have names of their own.
+    println!("cargo::rustc-link-arg=-Wl,-soname,libmlxterp.so.{major}");
     // An installed library looks beside itself and in its own folder; one built here looks where the set-up put MLX.
     let root = PathBuf::from(std::env::var("CARGO_MANIFEST_DIR").unwrap_or_default());
     let lib = root.join("target/mlx/wheel/mlx/lib");

@@ -375,7 +375,12 @@ size_t mlxterp_memory_used(void);
 /// Frees text that this library gave. NULL is fine.
 void mlxterp_string_free(char *text);
 
-/// Fills in the defaults.
+/// Fills in the defaults of a struct of `struct_size` bytes: what a C program calls as mlxterp_model_options_init(&options).
+mlxterp_status mlxterp_model_options_init_sized(mlxterp_model_options *options,
+                                                size_t struct_size);
+
+/// Fills in the defaults of the fields that the struct had in the first version. The header puts a macro before it that
+/// knows the struct's size; a language without macros calls mlxterp_model_options_init_sized.
 mlxterp_status mlxterp_model_options_init(mlxterp_model_options *options);
 
 /// Loads a local directory in mlx-lm's layout, a `.gguf` file, or a Hugging Face id ("org/name"). `options` may be NULL.
@@ -530,7 +535,12 @@ size_t mlxterp_cache_byte_size(const mlxterp_cache *cache);
 /// Ends a handle. NULL is fine.
 void mlxterp_cache_free(mlxterp_cache *cache);
 
-/// Fills in the defaults.
+/// Fills in the defaults of a struct of `struct_size` bytes: what a C program calls as mlxterp_trace_options_init(&options).
+mlxterp_status mlxterp_trace_options_init_sized(mlxterp_trace_options *options,
+                                                size_t struct_size);
+
+/// Fills in the defaults of the fields that the struct had in the first version. The header puts a macro before it that
+/// knows the struct's size; a language without macros calls mlxterp_trace_options_init_sized.
 mlxterp_status mlxterp_trace_options_init(mlxterp_trace_options *options);
 
 /// Starts a trace. Nothing is computed. `options` may be NULL.
@@ -818,7 +828,12 @@ mlxterp_status mlxterp_array_full(const int64_t *shape,
                                   uint32_t dtype,
                                   mlxterp_array **out_array);
 
-/// Fills in the defaults: nothing.
+/// Fills in the defaults, nothing, of a struct of `struct_size` bytes: what a C program calls as
+/// mlxterp_tool_inputs_init(&inputs).
+mlxterp_status mlxterp_tool_inputs_init_sized(mlxterp_tool_inputs *inputs, size_t struct_size);
+
+/// Fills in the defaults of the fields that the struct had in its first version. The header puts a macro before it that
+/// knows the struct's size; a language without macros calls mlxterp_tool_inputs_init_sized.
 mlxterp_status mlxterp_tool_inputs_init(mlxterp_tool_inputs *inputs);
 
 /// Runs an analysis by name on a model. `options_json` is an object, NULL for none; which options a tool takes is in the
@@ -859,6 +874,11 @@ mlxterp_status mlxterp_result_array(const mlxterp_result *result, const char *na
 #ifdef __cplusplus
 }  // extern "C"
 #endif  // __cplusplus
+
+/* Filled in to the size that this header gives them, whichever library is met. */
+#define mlxterp_model_options_init(options) mlxterp_model_options_init_sized((options), sizeof *(options))
+#define mlxterp_trace_options_init(options) mlxterp_trace_options_init_sized((options), sizeof *(options))
+#define mlxterp_tool_inputs_init(options) mlxterp_tool_inputs_init_sized((options), sizeof *(options))
 
 #if defined(__clang__)
 #pragma clang attribute pop

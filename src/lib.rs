@@ -2,6 +2,7 @@
 //!
 //! The house, room by room:
 //! - [`core`]: what a trace needs — tensors, weights, text, hub, architecture descriptions, models, interventions, traces
+//! - [`analysis`]: what depends on what — attention, attribution, patching, circuits
 //! - [`interpretability`]: what the inside means — lenses
 //! - [`visualization`]: pages and figures from results
 //! - [`toolkit`]: every analysis by name, for the front ends
@@ -19,6 +20,7 @@
 //! # Ok::<(), mlxterp::Error>(())
 //! ```
 
+pub mod analysis;
 pub mod core;
 pub mod error;
 pub mod ffi;

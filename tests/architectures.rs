@@ -250,6 +250,7 @@ fn contract(entry: &Entry, model: &Model, found: &mut Findings) {
     let mut contract = Contract::new(model, &ids).excusing(entry.excused());
     contract.names();
     contract.writes(&layers);
+    contract.slopes();
     found.failures.extend(contract.failures());
 }
 

@@ -4,6 +4,7 @@
 mod c_build;
 #[path = "support/c_doors.rs"]
 mod c_doors;
+mod support;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -112,4 +113,34 @@ fn valgrind_finds_no_error_and_no_leak_in_the_tour() {
     let program = compile(&root().join("examples/c/trace.c"), folder.path());
     let output = succeed(valgrind.arg(&program).arg(tiny()).args(TOKENS));
     assert!(String::from_utf8_lossy(&output.stdout).ends_with("live handles: 0\n"));
+}
+
+/// The program and the header of the interface's first day, with the option structs of that day: the library of today
+/// writes nothing behind them and computes what mlx-lm computed.
+#[test]
+fn a_program_of_the_first_day_runs_with_todays_library() {
+    let constants = c_doors::read(root()).constants;
+    let version = constants.iter().find(|(name, _)| name == "MLXTERP_ABI_VERSION").unwrap().1;
+    let folder = tempfile::tempdir().unwrap();
+    for (from, to) in [("h", "mlxterp.h"), ("c", "first_day.c")] {
+        let file = root().join(format!("tests/fixtures/abi/{version}.{from}"));
+        std::fs::copy(&file, folder.path().join(to)).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+    }
+    // The folder of the source comes before ours: its header is the old one.
+    let program = compile(&folder.path().join("first_day.c"), folder.path());
+    let expected = support::Expected::read(&tiny().join("expected.safetensors"));
+    let (model, row) = (tiny(), expected.ids("ids")[1].clone());
+    let ids: Vec<String> = row.iter().map(u32::to_string).collect();
+    let arguments: Vec<&str> = std::iter::once(model.to_str().unwrap()).chain(ids.iter().map(String::as_str)).collect();
+    let said = run(&program, &arguments);
+    let numbers = |what: &str| -> Vec<f32> {
+        let line = said.lines().find_map(|l| l.strip_prefix(what)).unwrap_or_else(|| panic!("no {what}: {said}"));
+        line.split_whitespace().map(|n| n.parse().unwrap()).collect()
+    };
+    let both = expected.get("logits");
+    let logits = &both[both.len() / 2..];
+    support::assert_close(&numbers("plain"), logits, 1e-5, "plain");
+    support::assert_close(&numbers("last"), &logits[logits.len() - 64..], 1e-5, "after a cache");
+    assert!(support::difference(&numbers("zeroed"), logits) > 0.01, "the interventions changed nothing");
+    assert!(said.ends_with("live handles: 0\n"), "{said}");
 }

@@ -14,6 +14,7 @@ fn keeps_the_contract(model: &Model, rows: &[Vec<u32>], what: &str, layers: &[us
     let mut contract = Contract::new(model, rows);
     contract.names();
     contract.writes(layers);
+    contract.slopes();
     contract.holds(what);
 }
 

@@ -164,11 +164,18 @@ fn cpp_snippets_run() {
     compiled_snippets_run("cpp", c_build::compile_cpp);
 }
 
-/// A page that shows a file shows one that a test runs: the tour, in every language.
+/// A page that shows a file shows one that a test runs: the tour, in every language, and the app over swift-bridge.
 #[test]
 fn included_files_are_those_that_run() {
-    let ran =
-        ["examples/c/tour.c", "examples/cpp/tour.cpp", "examples/python/tour.py", "examples/swift/Tour/main.swift"];
+    let ran = [
+        "examples/c/tour.c",
+        "examples/cpp/tour.cpp",
+        "examples/python/tour.py",
+        "examples/swift/Tour/main.swift",
+        "examples/swift-bridge/src/lib.rs",
+        "examples/swift-bridge/src/lens.rs",
+        "examples/swift-bridge/swift/main.swift",
+    ];
     let fences = pages().iter().flat_map(|p| fences(p)).collect::<Vec<_>>();
     let included: Vec<&str> = fences.iter().filter_map(Fence::included).collect();
     for file in ran {

@@ -131,6 +131,31 @@ pub(super) fn hand_out_text(out: *mut *mut c_char, work: impl FnOnce() -> Result
     })
 }
 
+/// Fills in a caller's struct of `size` bytes. An earlier header's ends before ours does, and what lies behind it is
+/// something else of the caller's.
+pub(super) fn fill_struct<T: Copy>(pointer: *mut T, defaults: T, size: usize, oldest: usize) -> Result<()> {
+    if pointer.is_null() {
+        bail!(InvalidArgument, "the struct to fill in is NULL");
+    }
+    if !pointer.is_aligned() {
+        bail!(InvalidArgument, "the struct to fill in is not aligned");
+    }
+    if size < oldest || size > size_of::<T>() {
+        let known = size_of::<T>();
+        bail!(
+            InvalidArgument,
+            "struct_size is {size}, {oldest} to {known} are known: the program's header is newer than this library"
+        );
+    }
+    // SAFETY: not NULL, aligned, and as the caller says of `size` bytes, of which ours has as many; both are plain data
+    // that begins with its size.
+    unsafe {
+        std::ptr::copy_nonoverlapping((&raw const defaults).cast::<u8>(), pointer.cast::<u8>(), size);
+        pointer.cast::<usize>().write(size);
+    }
+    Ok(())
+}
+
 /// The caller's options, NULL meaning the defaults. Such structs begin with their size and only grow at their end, so a
 /// caller compiled against an earlier header is understood: what it does not know stays at its default. `oldest` is the
 /// size in the first version, `init` the door that fills one in.

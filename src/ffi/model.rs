@@ -4,7 +4,7 @@ use std::ffi::{c_char, c_void};
 
 use super::array::{hand_out, mlxterp_array};
 use super::batch::mlxterp_batch;
-use super::door::{door, hand_out_text, list, optional_text, output, read_struct, text};
+use super::door::{door, fill_struct, hand_out_text, list, optional_text, output, read_struct, text};
 use super::library::mlxterp_status;
 use super::opaque::{mlxterp_opaque, opaques};
 use super::registry::{Handle, borrow, give, take};
@@ -73,23 +73,28 @@ const DEFAULTS: mlxterp_model_options = mlxterp_model_options {
     opaque_count: 0,
 };
 
-/// Fills in the defaults.
+/// The size of the struct in the first header of this ABI (tests/fixtures/abi).
+const FIRST: usize = std::mem::offset_of!(mlxterp_model_options, opaque_names);
+
+/// Fills in the defaults of a struct of `struct_size` bytes: what a C program calls as mlxterp_model_options_init(&options).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mlxterp_model_options_init_sized(
+    options: *mut mlxterp_model_options,
+    struct_size: usize,
+) -> mlxterp_status {
+    door(|| fill_struct(options, DEFAULTS, struct_size, FIRST))
+}
+
+/// Fills in the defaults of the fields that the struct had in the first version. The header puts a macro before it that
+/// knows the struct's size; a language without macros calls mlxterp_model_options_init_sized.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mlxterp_model_options_init(options: *mut mlxterp_model_options) -> mlxterp_status {
-    door(|| {
-        if options.is_null() {
-            bail!(InvalidArgument, "options is NULL");
-        }
-        // SAFETY: not NULL; the header says it points to the struct.
-        unsafe { options.write(DEFAULTS) };
-        Ok(())
-    })
+    door(|| fill_struct(options, DEFAULTS, FIRST, FIRST))
 }
 
 /// The options as they were given, and as the library has them.
 pub(super) fn options(pointer: *const mlxterp_model_options) -> Result<(mlxterp_model_options, LoadOptions)> {
-    let oldest = std::mem::offset_of!(mlxterp_model_options, progress_user) + size_of::<*mut c_void>();
-    let given = read_struct(pointer, DEFAULTS, oldest, "mlxterp_model_options_init")?;
+    let given = read_struct(pointer, DEFAULTS, FIRST, "mlxterp_model_options_init")?;
     let read = read_options(&given)?;
     Ok((given, read))
 }

@@ -5,7 +5,7 @@ use std::ffi::{c_char, c_void};
 use serde_json::json;
 
 use super::array::{array, mlxterp_array};
-use super::door::{door, hand_out_text, list, optional_text, output, read_struct, text};
+use super::door::{door, fill_struct, hand_out_text, list, optional_text, output, read_struct, text};
 use super::intervention::mlxterp_intervention;
 use super::library::mlxterp_status;
 use super::model::mlxterp_model;
@@ -71,17 +71,24 @@ const DEFAULTS: mlxterp_tool_inputs = mlxterp_tool_inputs {
     progress_user: std::ptr::null_mut(),
 };
 
-/// Fills in the defaults: nothing.
+/// The size of the struct in its first version.
+const FIRST: usize = std::mem::offset_of!(mlxterp_tool_inputs, progress_user) + size_of::<*mut c_void>();
+
+/// Fills in the defaults, nothing, of a struct of `struct_size` bytes: what a C program calls as
+/// mlxterp_tool_inputs_init(&inputs).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mlxterp_tool_inputs_init_sized(
+    inputs: *mut mlxterp_tool_inputs,
+    struct_size: usize,
+) -> mlxterp_status {
+    door(|| fill_struct(inputs, DEFAULTS, struct_size, FIRST))
+}
+
+/// Fills in the defaults of the fields that the struct had in its first version. The header puts a macro before it that
+/// knows the struct's size; a language without macros calls mlxterp_tool_inputs_init_sized.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mlxterp_tool_inputs_init(inputs: *mut mlxterp_tool_inputs) -> mlxterp_status {
-    door(|| {
-        if inputs.is_null() {
-            bail!(InvalidArgument, "inputs is NULL");
-        }
-        // SAFETY: not NULL; the header says it points to the struct.
-        unsafe { inputs.write(DEFAULTS) };
-        Ok(())
-    })
+    door(|| fill_struct(inputs, DEFAULTS, FIRST, FIRST))
 }
 
 /// Runs an analysis by name on a model. `options_json` is an object, NULL for none; which options a tool takes is in the
@@ -97,7 +104,7 @@ pub unsafe extern "C" fn mlxterp_tool_run(
     door(|| {
         let out = output(out_result, std::ptr::null_mut(), "out_result")?;
         let model = &borrow(model)?.0;
-        let inputs = read_struct(inputs, DEFAULTS, size_of::<mlxterp_tool_inputs>(), "mlxterp_tool_inputs_init")?;
+        let inputs = read_struct(inputs, DEFAULTS, FIRST, "mlxterp_tool_inputs_init")?;
         let mut call = Call::parse(optional_text(options_json, "options_json")?.unwrap_or(""))?;
         let names = list(inputs.array_names, inputs.array_count, "inputs.array_names")?;
         for (name, a) in names.iter().zip(list(inputs.arrays, inputs.array_count, "inputs.arrays")?) {

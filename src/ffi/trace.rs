@@ -6,13 +6,13 @@ use super::array::{array, hand_out, mlxterp_array};
 use super::array_ops::{mlxterp_index, subscripts};
 use super::batch::mlxterp_batch;
 use super::cache::mlxterp_cache;
-use super::door::{door, hand_out_text, list, output, read_struct, text};
+use super::door::{door, fill_struct, hand_out_text, list, output, read_struct, text};
 use super::intervention::mlxterp_intervention;
 use super::library::mlxterp_status;
 use super::model::{json, mlxterp_model};
 use super::registry::{Handle, borrow, give, take};
 use crate::core::trace::{Keep, Trace, TraceOptions};
-use crate::error::{Result, bail};
+use crate::error::Result;
 
 /// One forward pass of a model over one batch: built lazily, stopped anywhere, changed, continued. Keeps its model
 /// alive. Any thread may use it.
@@ -53,17 +53,23 @@ const DEFAULTS: mlxterp_trace_options = mlxterp_trace_options {
     cache: std::ptr::null(),
 };
 
-/// Fills in the defaults.
+/// The size of the struct in the first header of this ABI (tests/fixtures/abi).
+const FIRST: usize = std::mem::offset_of!(mlxterp_trace_options, cache) + size_of::<*const mlxterp_cache>();
+
+/// Fills in the defaults of a struct of `struct_size` bytes: what a C program calls as mlxterp_trace_options_init(&options).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mlxterp_trace_options_init_sized(
+    options: *mut mlxterp_trace_options,
+    struct_size: usize,
+) -> mlxterp_status {
+    door(|| fill_struct(options, DEFAULTS, struct_size, FIRST))
+}
+
+/// Fills in the defaults of the fields that the struct had in the first version. The header puts a macro before it that
+/// knows the struct's size; a language without macros calls mlxterp_trace_options_init_sized.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mlxterp_trace_options_init(options: *mut mlxterp_trace_options) -> mlxterp_status {
-    door(|| {
-        if options.is_null() {
-            bail!(InvalidArgument, "options is NULL");
-        }
-        // SAFETY: not NULL; the header says it points to the struct.
-        unsafe { options.write(DEFAULTS) };
-        Ok(())
-    })
+    door(|| fill_struct(options, DEFAULTS, FIRST, FIRST))
 }
 
 fn read_options(pointer: *const mlxterp_trace_options) -> Result<TraceOptions> {

@@ -64,6 +64,32 @@ impl<'a> Call<'a> {
         serde_json::from_value(given).map_err(|e| err!(InvalidArgument, "options of '{}': {e}", self.name))
     }
 
+    /// The options in two parts: those of these names, and the others, which an analysis knows.
+    pub fn read_beside<A: DeserializeOwned, B: DeserializeOwned>(&self, beside: &[&str]) -> Result<(A, B)> {
+        let Value::Object(all) = &self.options else {
+            return Ok((self.read()?, self.read()?));
+        };
+        let part = |own: bool| -> Value {
+            let mine = all.iter().filter(|(name, _)| beside.contains(&name.as_str()) == own);
+            Value::Object(mine.map(|(name, value)| (name.clone(), value.clone())).collect())
+        };
+        let told = |e| err!(InvalidArgument, "options of '{}': {e}", self.name);
+        Ok((serde_json::from_value(part(true)).map_err(told)?, serde_json::from_value(part(false)).map_err(told)?))
+    }
+
+    /// The options of two structs: those of these names, and all others.
+    pub fn read_apart<A: DeserializeOwned, B: DeserializeOwned>(&self, own: &[&str]) -> Result<(A, B)> {
+        let given = if self.options.is_null() { Value::Object(Default::default()) } else { self.options.clone() };
+        let Value::Object(all) = given else { bail!(InvalidArgument, "options of '{}': not an object", self.name) };
+        let (own, others): (serde_json::Map<_, _>, serde_json::Map<_, _>) =
+            all.into_iter().partition(|(key, _)| own.contains(&key.as_str()));
+        let wrong = |e: serde_json::Error| err!(InvalidArgument, "options of '{}': {e}", self.name);
+        Ok((
+            serde_json::from_value(own.into()).map_err(wrong)?,
+            serde_json::from_value(others.into()).map_err(wrong)?,
+        ))
+    }
+
     /// An array by name.
     pub fn array(&self, name: &str) -> Option<&Array> {
         self.arrays.iter().find(|(n, _)| n == name).map(|(_, a)| a)

@@ -5,8 +5,16 @@
 //! and says how the result is drawn. So a new tool is reached from C, C++, Swift, Python and the command line by being
 //! listed in [`TOOLS`], and its options mean the same everywhere.
 
+mod acdc;
+mod activation_patching;
+mod attribution_patching;
 mod call;
+mod circuit;
+mod edge_attribution;
 mod gradients;
+mod harvest;
+mod integrated_gradients;
+mod probe;
 mod steering_vectors;
 
 pub use call::Call;
@@ -31,7 +39,15 @@ pub struct Tool {
 
 /// All of them, by name.
 pub const TOOLS: &[Tool] = &[
+    acdc::TOOL,
+    activation_patching::TOOL,
+    attribution_patching::TOOL,
+    circuit::TOOL,
+    edge_attribution::TOOL,
     gradients::TOOL,
+    harvest::TOOL,
+    integrated_gradients::TOOL,
+    probe::TOOL,
     steering_vectors::TOOL,
 ];
 

@@ -201,6 +201,27 @@ impl Prepared {
         self
     }
 
+    /// The same metric where row `i` is prompt `prompts[i]`. Errors: no such prompt.
+    pub fn of_prompts(&self, prompts: &[usize]) -> Result<Self> {
+        if let Some(p) = prompts.iter().find(|p| **p >= self.rows) {
+            bail!(InvalidArgument, "the metric was prepared for {} prompts: there is no prompt {p}", self.rows);
+        }
+        let each = |ids: &Vec<u32>| prompts.iter().map(|p| ids[*p]).collect::<Vec<u32>>();
+        let kind = match &self.kind {
+            Kind::Difference(answer, wrong) => Kind::Difference(each(answer), each(wrong)),
+            Kind::Logit(answer) => Kind::Logit(each(answer)),
+            Kind::Probability(answer) => Kind::Probability(each(answer)),
+            Kind::LogProbability(answer) => Kind::LogProbability(each(answer)),
+            Kind::Kl(Some(reference)) => {
+                let which: Vec<u32> = prompts.iter().map(|p| (*p % reference.dim(0).max(1)) as u32).collect();
+                Kind::Kl(Some(tensor::take(reference, &Array::from_slice(&which, &[which.len()])?, 0)?))
+            }
+            Kind::Kl(None) => Kind::Kl(None),
+            Kind::Custom(f) => Kind::Custom(f.clone()),
+        };
+        Ok(Self { kind, rows: prompts.len() })
+    }
+
     /// Whether it is a function of the whole trace, so that the last logits do not suffice.
     pub fn needs_trace(&self) -> bool {
         matches!(self.kind, Kind::Custom(_))

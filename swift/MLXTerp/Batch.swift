@@ -37,10 +37,12 @@ public protocol Prompts {
 }
 
 extension Batch: Prompts {
+    /// Itself: it was checked and padded when it was made.
     public func batch(for model: InterpretableModel) -> Batch { self }
 }
 
 extension String: Prompts {
+    /// One row: the text's tokens.
     public func batch(for model: InterpretableModel) throws -> Batch { try [self].batch(for: model) }
 }
 
@@ -51,10 +53,12 @@ public protocol PromptElement {
 }
 
 extension Array: Prompts where Element: PromptElement {
+    /// What a list of its elements means.
     public func batch(for model: InterpretableModel) throws -> Batch { try Element.batch(of: self, for: model) }
 }
 
 extension String: PromptElement {
+    /// A row for each text.
     public static func batch(of texts: [String], for model: InterpretableModel) throws -> Batch {
         try withCTexts(texts, "a prompt") { texts in
             Batch(try made { mlxterp_batch_from_texts(model.raw, texts, texts.count, $0) })
@@ -63,12 +67,14 @@ extension String: PromptElement {
 }
 
 extension Int: PromptElement {
+    /// One row of token ids.
     public static func batch(of ids: [Int], for model: InterpretableModel) throws -> Batch {
         try [Int].batch(of: [ids], for: model)
     }
 }
 
 extension Array: PromptElement where Element == Int {
+    /// A row for each list of ids, padded on the right.
     public static func batch(of rows: [[Int]], for model: InterpretableModel) throws -> Batch {
         let ids = try rows.joined().map { id in
             guard let token = UInt32(exactly: id) else {

@@ -58,7 +58,9 @@ public struct MLXTerpError: Error, Equatable, Sendable {
 }
 
 extension MLXTerpError: LocalizedError, CustomStringConvertible {
+    /// The message.
     public var description: String { message }
+    /// The message, as `localizedDescription` gives it.
     public var errorDescription: String? { message }
 }
 

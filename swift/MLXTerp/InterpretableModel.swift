@@ -126,7 +126,7 @@ public final class InterpretableModel: @unchecked Sendable {
                 return try patterns.withUnsafeBufferPointer { patterns in
                     try handles.withUnsafeBufferPointer { handles in
                         var options = mlxterp_trace_options()
-                        try check(mlxterp_trace_options_init(&options))
+                        try check(mlxterp_trace_options_init_sized(&options, MemoryLayout<mlxterp_trace_options>.size))
                         options.patterns = patterns.baseAddress
                         options.interventions = handles.baseAddress
                         options.intervention_count = patterns.count

@@ -115,6 +115,7 @@ extension Intervention: Equatable, CustomStringConvertible {
         return mlxterp_intervention_equal(a.raw, b.raw)
     }
 
+    /// What it does, such as `scale(0.5) positions=[-1]`.
     public var description: String {
         do {
             let handle = try get()
@@ -126,6 +127,7 @@ extension Intervention: Equatable, CustomStringConvertible {
 }
 
 extension Intervention: Codable {
+    /// From the JSON form in a string.
     public init(from decoder: any Decoder) throws {
         try self.init(json: String(from: decoder))
     }

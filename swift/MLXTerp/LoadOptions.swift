@@ -61,7 +61,7 @@ public struct LoadOptions: Sendable {
         _ body: (UnsafePointer<mlxterp_model_options>) throws -> R
     ) throws -> R {
         var options = mlxterp_model_options()
-        try check(mlxterp_model_options_init(&options))
+        try check(mlxterp_model_options_init_sized(&options, MemoryLayout<mlxterp_model_options>.size))
         options.dtype = pointers[0]
         options.description = pointers[1]
         options.revision = pointers[2]

@@ -1,4 +1,5 @@
 extension Tensor: SiteValue {
+    /// Puts the tensor in the place of the site's value, or of the selected part of it.
     public func assign(to site: Site) throws {
         if site.selection == Selection() {
             try site.trace.write(site.path, self)
@@ -9,18 +10,22 @@ extension Tensor: SiteValue {
 }
 
 extension Intervention: SiteValue {
+    /// Applies the intervention to the site.
     public func assign(to site: Site) throws { try site.apply(self) }
 }
 
 extension Site: SiteValue {
+    /// Puts the value of one site in the place of another.
     public func assign(to site: Site) throws { try read().assign(to: site) }
 }
 
 extension Double: SiteValue {
+    /// Fills the site, or the selected part of it, with the number.
     public func assign(to site: Site) throws { try site.apply(.replace(with: Tensor(self))) }
 }
 
 extension Int: SiteValue {
+    /// Fills the site, or the selected part of it, with the number.
     public func assign(to site: Site) throws { try Double(self).assign(to: site) }
 }
 

@@ -11,6 +11,7 @@ public protocol TensorSubscript {
 public struct TensorIndex: TensorSubscript, Sendable {
     let raw: mlxterp_index
 
+    /// Itself.
     public var tensorIndex: TensorIndex { self }
 
     private init(_ kind: mlxterp_index_kind, _ start: Int64 = 0, _ stop: Int64 = 0, _ step: Int64 = 1) {
@@ -46,9 +47,11 @@ extension TensorSubscript where Self == TensorIndex {
 }
 
 extension Int: TensorSubscript {
+    /// One element; the axis goes.
     public var tensorIndex: TensorIndex { .at(self) }
 }
 extension Range: TensorSubscript where Bound == Int {
+    /// From the first up to the last, which is not meant.
     public var tensorIndex: TensorIndex { .slice(lowerBound, upperBound) }
 }
 extension ClosedRange: TensorSubscript where Bound == Int {
@@ -56,9 +59,11 @@ extension ClosedRange: TensorSubscript where Bound == Int {
     public var tensorIndex: TensorIndex { .slice(lowerBound, upperBound == -1 ? nil : upperBound + 1) }
 }
 extension PartialRangeFrom: TensorSubscript where Bound == Int {
+    /// From the first to the end of the axis.
     public var tensorIndex: TensorIndex { .slice(lowerBound, nil) }
 }
 extension PartialRangeUpTo: TensorSubscript where Bound == Int {
+    /// From the beginning of the axis up to the last, which is not meant.
     public var tensorIndex: TensorIndex { .slice(nil, upperBound) }
 }
 

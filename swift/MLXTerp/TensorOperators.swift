@@ -19,51 +19,86 @@ extension Tensor {
         Tensor(try made { mlxterp_array_scalar_like(value, raw, $0) })
     }
 
+    /// The sum, elementwise; shapes broadcast.
     public static func + (a: Tensor, b: Tensor) throws -> Tensor { try a.binary(.MLXTERP_BINARY_ADD, b) }
+    /// The difference, elementwise; shapes broadcast.
     public static func - (a: Tensor, b: Tensor) throws -> Tensor { try a.binary(.MLXTERP_BINARY_SUBTRACT, b) }
+    /// The product, elementwise; shapes broadcast. ``matmul(_:)`` is the product of matrices.
     public static func * (a: Tensor, b: Tensor) throws -> Tensor { try a.binary(.MLXTERP_BINARY_MULTIPLY, b) }
+    /// The quotient, elementwise; shapes broadcast.
     public static func / (a: Tensor, b: Tensor) throws -> Tensor { try a.binary(.MLXTERP_BINARY_DIVIDE, b) }
+    /// Adds a number to every element. The dtype stays.
     public static func + (a: Tensor, b: Double) throws -> Tensor { try a + a.like(b) }
+    /// Takes a number from every element. The dtype stays.
     public static func - (a: Tensor, b: Double) throws -> Tensor { try a - a.like(b) }
+    /// Multiplies every element by a number. The dtype stays.
     public static func * (a: Tensor, b: Double) throws -> Tensor { try a * a.like(b) }
+    /// Divides every element by a number. The dtype stays.
     public static func / (a: Tensor, b: Double) throws -> Tensor { try a / a.like(b) }
+    /// Adds a number to every element. The dtype stays.
     public static func + (a: Double, b: Tensor) throws -> Tensor { try b.like(a) + b }
+    /// Takes every element from a number. The dtype stays.
     public static func - (a: Double, b: Tensor) throws -> Tensor { try b.like(a) - b }
+    /// Multiplies every element by a number. The dtype stays.
     public static func * (a: Double, b: Tensor) throws -> Tensor { try b.like(a) * b }
+    /// Divides a number by every element. The dtype stays.
     public static func / (a: Double, b: Tensor) throws -> Tensor { try b.like(a) / b }
+    /// Every element with the other sign.
     public static prefix func - (a: Tensor) throws -> Tensor { try a.unary(.MLXTERP_UNARY_NEGATIVE) }
+    /// Puts the sum in the place of `a`. What else holds the old value keeps it.
     public static func += (a: inout Tensor, b: Tensor) throws { a = try a + b }
+    /// Puts the difference in the place of `a`. What else holds the old value keeps it.
     public static func -= (a: inout Tensor, b: Tensor) throws { a = try a - b }
+    /// Puts the multiple in the place of `a`. What else holds the old value keeps it.
     public static func *= (a: inout Tensor, b: Double) throws { a = try a * b }
 
-    /// Elementwise functions.
+    /// e to the power of every element.
     public func exp() throws -> Tensor { try unary(.MLXTERP_UNARY_EXP) }
+    /// The natural logarithm of every element.
     public func log() throws -> Tensor { try unary(.MLXTERP_UNARY_LOG) }
+    /// The square root of every element.
     public func sqrt() throws -> Tensor { try unary(.MLXTERP_UNARY_SQRT) }
+    /// The square of every element.
     public func square() throws -> Tensor { try unary(.MLXTERP_UNARY_SQUARE) }
+    /// The absolute value of every element.
     public func abs() throws -> Tensor { try unary(.MLXTERP_UNARY_ABS) }
+    /// 1 / (1 + exp(-x)) of every element.
     public func sigmoid() throws -> Tensor { try unary(.MLXTERP_UNARY_SIGMOID) }
+    /// The hyperbolic tangent of every element.
     public func tanh() throws -> Tensor { try unary(.MLXTERP_UNARY_TANH) }
+    /// Zeros of the same shape and dtype.
     public func zerosLike() throws -> Tensor { try unary(.MLXTERP_UNARY_ZEROS_LIKE) }
+    /// The smaller of each two elements; shapes broadcast.
     public func minimum(_ other: Tensor) throws -> Tensor { try binary(.MLXTERP_BINARY_MINIMUM, other) }
+    /// The larger of each two elements; shapes broadcast.
     public func maximum(_ other: Tensor) throws -> Tensor { try binary(.MLXTERP_BINARY_MAXIMUM, other) }
+    /// Every element to the power of the other's; shapes broadcast.
     public func pow(_ other: Tensor) throws -> Tensor { try binary(.MLXTERP_BINARY_POWER, other) }
 
-    /// Comparisons, as bool tensors.
+    /// Whether each element is less than the other's, as a bool tensor.
     public func less(than other: Tensor) throws -> Tensor { try binary(.MLXTERP_BINARY_LESS, other) }
+    /// Whether each element is greater than the other's, as a bool tensor.
     public func greater(than other: Tensor) throws -> Tensor { try binary(.MLXTERP_BINARY_GREATER, other) }
+    /// Whether each element equals the other's, as a bool tensor.
     public func equal(to other: Tensor) throws -> Tensor { try binary(.MLXTERP_BINARY_EQUAL, other) }
 
-    /// Along one axis, negative from the end.
+    /// The sum along an axis, negative from the end; the axis goes unless it is kept with length 1.
     public func sum(axis: Int, keepAxis: Bool = false) throws -> Tensor { try reduce(.MLXTERP_REDUCE_SUM, axis, keepAxis) }
+    /// The mean along an axis, negative from the end; the axis goes unless it is kept with length 1.
     public func mean(axis: Int, keepAxis: Bool = false) throws -> Tensor { try reduce(.MLXTERP_REDUCE_MEAN, axis, keepAxis) }
+    /// The largest along an axis, negative from the end; the axis goes unless it is kept with length 1.
     public func max(axis: Int, keepAxis: Bool = false) throws -> Tensor { try reduce(.MLXTERP_REDUCE_MAX, axis, keepAxis) }
+    /// The smallest along an axis, negative from the end; the axis goes unless it is kept with length 1.
     public func min(axis: Int, keepAxis: Bool = false) throws -> Tensor { try reduce(.MLXTERP_REDUCE_MIN, axis, keepAxis) }
+    /// The standard deviation along an axis, of the elements themselves (divided by their number).
     public func std(axis: Int, keepAxis: Bool = false) throws -> Tensor { try reduce(.MLXTERP_REDUCE_STD, axis, keepAxis) }
+    /// The Euclidean norm along an axis, negative from the end; the axis goes unless it is kept with length 1.
     public func norm(axis: Int, keepAxis: Bool = false) throws -> Tensor { try reduce(.MLXTERP_REDUCE_NORM, axis, keepAxis) }
+    /// log(sum(exp(x))) along an axis, without overflow.
     public func logSumExp(axis: Int, keepAxis: Bool = false) throws -> Tensor {
         try reduce(.MLXTERP_REDUCE_LOGSUMEXP, axis, keepAxis)
     }
+    /// Where the largest along an axis stands; of equal ones the first.
     public func argmax(axis: Int, keepAxis: Bool = false) throws -> Tensor {
         try reduce(.MLXTERP_REDUCE_ARGMAX, axis, keepAxis)
     }

@@ -62,7 +62,7 @@ extension InterpretableModel {
         let changes = try interventions.map { try $0.value.get() }
         let told = progress.map(Told.init)
         var inputs = mlxterp_tool_inputs()
-        try check(mlxterp_tool_inputs_init(&inputs))
+        try check(mlxterp_tool_inputs_init_sized(&inputs, MemoryLayout<mlxterp_tool_inputs>.size))
         return try withCTexts(tensors.map(\.key), "a tensor's name") { names in
             try withCTexts(interventions.map(\.key), "a pattern") { patterns in
                 try withExtendedLifetime((changes, measured, told)) {

@@ -72,6 +72,6 @@ int main(int argc, char **argv) {
     const double none = best([&] { c(0); });
     const double each_c = (best([&] { c(all); }) - none) / static_cast<double>(all);
     const double each_cpp = (best([&] { cpp(all); }) - best([&] { cpp(0); })) / static_cast<double>(all);
-    std::printf("bare graph %.2f ms; a trace adds %.0f us\n", bare / 1e3, none - bare);
-    std::printf("%zu reads add %.2f us each in C, %.2f us in C++\n", all, each_c, each_cpp);
+    std::printf("%zu reads over a bare graph of %.2f ms; a trace adds %.0f us\n", all, bare / 1e3, none - bare);
+    std::printf("C\t%.3f\nC++\t%.3f\n", each_c, each_cpp);
 }

@@ -14,7 +14,14 @@ use crate::doors::{self, Doors, Kind};
 use crate::table::{Good, table};
 
 /// Doors whose output is an argument of its own kind; `statuses` tests them.
-const INITIALISERS: [&str; 2] = ["mlxterp_model_options_init", "mlxterp_trace_options_init"];
+const INITIALISERS: [&str; 6] = [
+    "mlxterp_model_options_init",
+    "mlxterp_model_options_init_sized",
+    "mlxterp_tool_inputs_init",
+    "mlxterp_tool_inputs_init_sized",
+    "mlxterp_trace_options_init",
+    "mlxterp_trace_options_init_sized",
+];
 
 /// Text that may be NULL.
 const OPTIONAL: [&str; 1] = ["mlxterp_model_sites_json"];

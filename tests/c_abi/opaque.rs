@@ -93,7 +93,7 @@ impl Drop for Alone {
 /// Loads the routed model with functions under these names.
 fn load(given: &[(&CStr, *const mlxterp_opaque)], out: &mut *mut mlxterp_model) -> mlxterp_status {
     let mut options = std::mem::MaybeUninit::uninit();
-    ok(unsafe { mlxterp_model_options_init(options.as_mut_ptr()) });
+    ok(unsafe { mlxterp_model_options_init_sized(options.as_mut_ptr(), size_of::<mlxterp_model_options>()) });
     // SAFETY: filled in by the door above.
     let mut options: mlxterp_model_options = unsafe { options.assume_init() };
     let names: Vec<_> = given.iter().map(|(name, _)| name.as_ptr()).collect();

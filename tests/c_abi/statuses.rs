@@ -38,7 +38,7 @@ fn a_struct_of_another_size_is_refused() {
     let first = std::mem::offset_of!(mlxterp_model_options, opaque_names);
     for size in [0, first - 8, size_of::<mlxterp_model_options>() + 8, usize::MAX] {
         let mut options = std::mem::MaybeUninit::uninit();
-        ok(unsafe { mlxterp_model_options_init(options.as_mut_ptr()) });
+        ok(unsafe { mlxterp_model_options_init_sized(options.as_mut_ptr(), size_of::<mlxterp_model_options>()) });
         let mut options = unsafe { options.assume_init() };
         options.struct_size = size;
         let mut out = null_mut();
@@ -50,6 +50,19 @@ fn a_struct_of_another_size_is_refused() {
     options.struct_size = std::mem::offset_of!(mlxterp_trace_options, cache);
     unsafe { mlxterp_trace_free(made(|out| mlxterp_trace_start(scene.model, batch, &options, out))) };
     unsafe { mlxterp_batch_free(batch) };
+    let filled = size_of::<mlxterp_model_options>();
+    for size in [0, first - 8, filled + 8, usize::MAX] {
+        let mut options = std::mem::MaybeUninit::uninit();
+        let status = unsafe { mlxterp_model_options_init_sized(options.as_mut_ptr(), size) };
+        fails(status, MLXTERP_STATUS_INVALID_ARGUMENT, &[&size.to_string(), &filled.to_string(), "newer"]);
+    }
+    // Nothing is written behind the caller's struct, whose size is that of its header.
+    let mut options = std::mem::MaybeUninit::<mlxterp_model_options>::uninit();
+    unsafe { options.as_mut_ptr().cast::<u8>().write_bytes(0xA5, filled) };
+    ok(unsafe { mlxterp_model_options_init(options.as_mut_ptr()) });
+    let bytes = unsafe { std::slice::from_raw_parts(options.as_ptr().cast::<u8>(), filled) };
+    assert_eq!(bytes[..8], first.to_ne_bytes());
+    assert!(bytes[first..].iter().all(|b| *b == 0xA5));
     fails(unsafe { mlxterp_trace_options_init(null_mut()) }, MLXTERP_STATUS_INVALID_ARGUMENT, &["NULL"]);
     fails(unsafe { mlxterp_model_options_init(null_mut()) }, MLXTERP_STATUS_INVALID_ARGUMENT, &["NULL"]);
 }

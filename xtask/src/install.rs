@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result};
 
@@ -46,6 +47,9 @@ fn place_library(library: &Path, lib: &Path) -> Result<()> {
         [format!("libmlxterp.so.{version}"), format!("libmlxterp.so.{major}"), "libmlxterp.so".into()]
     };
     copy(library, &lib.join(&names[0]))?;
+    if cfg!(target_os = "macos") {
+        rename("@rpath/libmlxterp.dylib", &lib.join(&names[0]))?;
+    }
     for link in &names[1..] {
         let link = lib.join(link);
         if link.is_symlink() || link.exists() {
@@ -54,6 +58,13 @@ fn place_library(library: &Path, lib: &Path) -> Result<()> {
         std::os::unix::fs::symlink(&names[0], link)?;
     }
     Ok(())
+}
+
+/// The name under which programs on a Mac ask for a library, which cargo gives it none of. A changed library needs a new
+/// signature; "-" is none in particular.
+pub fn rename(name: &str, library: &Path) -> Result<()> {
+    shell::run(Command::new("install_name_tool").args(["-id", name]).arg(library))?;
+    shell::run(Command::new("codesign").args(["--force", "--sign", "-"]).arg(library))
 }
 
 /// MLX itself, in a folder of its own that our library's run path names: others' MLX is not in the way, and ours in

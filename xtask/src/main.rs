@@ -12,7 +12,9 @@ mod prerequisites;
 mod python;
 mod setup;
 mod shell;
+mod site_read;
 mod swift;
+mod swift_bridge;
 mod swift_snippets;
 mod wheel;
 mod xcframework;
@@ -75,6 +77,12 @@ enum Task {
     },
     /// Measure the BLAS candidates for the CPU backend.
     BlasBench,
+    /// Measure what reading a site costs in C, C++, Swift and Python.
+    SiteRead {
+        /// How often each program runs; the least of them counts.
+        #[arg(long, default_value_t = 5)]
+        tries: usize,
+    },
 }
 
 fn main() -> ExitCode {
@@ -114,6 +122,7 @@ fn run(task: Task) -> Result<()> {
             setup::run(None)?;
             model::fetch_one(model).map(|path| println!("{}", path.display()))
         }
+        Task::SiteRead { tries } => site_read::run(tries),
         Task::BlasBench => {
             setup::run(None)?;
             blas::bench()

@@ -1,12 +1,13 @@
 //! Swift: finding it, installing one for the tests, and running the package's tests and examples.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::{install, model, paths, python, shell, swift_snippets};
+use crate::{install, model, paths, python, shell, swift_bridge, swift_snippets};
 
 /// Debian's release that has Swift. Its libraries are newer than most systems', so it lives in a folder of its own.
 const SUITE: &str = "trixie";
@@ -31,7 +32,7 @@ impl fmt::Display for Toolchain {
 
 impl Toolchain {
     /// One that is there already.
-    fn find() -> Option<Self> {
+    pub fn find() -> Option<Self> {
         let own = Command::new("swift").arg("--version").output().is_ok_and(|o| o.status.success());
         let folder = cache()?;
         own.then_some(Self::Own).or_else(|| folder.join(".done").exists().then(|| Self::Debian(folder.join("root"))))
@@ -66,35 +67,52 @@ impl Toolchain {
     }
 
     /// `swift` with arguments, in a folder of the repository, with the library installed under `prefix`.
-    fn command(&self, folder: &Path, prefix: &Path, arguments: &[&str]) -> Result<Command> {
+    pub fn command(&self, folder: &Path, prefix: &Path, arguments: &[impl AsRef<OsStr>]) -> Result<Command> {
         let lib = prefix.join("lib");
+        let mut command = self.program("swift", folder)?;
+        command.env("PKG_CONFIG_PATH", lib.join("pkgconfig"));
+        command.args(arguments).args(["-Xlinker", "-rpath", "-Xlinker"]).arg(&lib);
+        Ok(command)
+    }
+
+    /// A program of the toolchain, or one that it made, in a folder of the repository.
+    pub fn program(&self, program: impl AsRef<OsStr>, folder: impl AsRef<Path>) -> Result<Command> {
         let mut command = match self {
             Toolchain::Own => {
-                let mut swift = Command::new("swift");
-                swift.current_dir(folder);
-                swift
+                let mut command = Command::new(program);
+                command.current_dir(folder);
+                command
             }
             Toolchain::Debian(root) => {
                 // The repository and what its links lead to, at the same paths inside.
                 let script = r#"
-                    set -e; root=$1; folder=$2; shift 2
+                    set -e; root=$1; folder=$2; program=$3; shift 3
                     mount -t proc proc "$root/proc"
                     while [ "$1" != -- ]; do mkdir -p "$root$1"; mount --rbind "$1" "$root$1"; shift; done; shift
-                    exec chroot "$root" /bin/sh -c 'cd "$1"; shift; exec swift "$@"' swift "$folder" "$@""#;
+                    exec chroot "$root" /bin/sh -c 'cd "$1"; shift; exec "$@"' sh "$folder" "$program" "$@""#;
                 let mut unshare = Command::new("unshare");
                 unshare.args(["--mount", "--propagation", "private", "sh", "-c", script, "sh"]);
-                unshare.arg(root).arg(folder);
-                let mut inside = vec![paths::root(), paths::models().canonicalize()?];
-                inside.retain(|p| *p == paths::root() || !p.starts_with(paths::root()));
-                unshare.args(inside).arg("--");
+                unshare.arg(root).arg(folder.as_ref()).arg(program);
+                unshare.args(folders()?).arg("--");
                 unshare
             }
         };
         // Cargo sets it, to its own folders: what is tested is what was installed.
-        command.env_remove("LD_LIBRARY_PATH").env("PKG_CONFIG_PATH", lib.join("pkgconfig"));
-        command.args(arguments).args(["-Xlinker", "-rpath", "-Xlinker"]).arg(&lib);
+        command.env_remove("LD_LIBRARY_PATH");
         Ok(command)
     }
+}
+
+/// The repository, and folders outside of it that its own links lead to.
+fn folders() -> Result<Vec<PathBuf>> {
+    let mut all = vec![paths::root()];
+    for linked in [paths::models(), paths::wheel(), paths::mlx().join("blas")] {
+        let folder = linked.canonicalize().with_context(|| format!("cannot find {}", linked.display()))?;
+        if !all.iter().any(|there| folder.starts_with(there)) {
+            all.push(folder);
+        }
+    }
+    Ok(all)
 }
 
 /// The folder of the installed one.
@@ -104,8 +122,8 @@ fn cache() -> Option<PathBuf> {
     Some(cache.join("mlxterp/swift"))
 }
 
-/// The package's tests, the examples' tests, the snippets, and the tour, which must say what the Python one says. Without
-/// Swift the step is left out, unless it is asked for by name or by `CI`.
+/// The package's tests, the examples' tests, the snippets, the tour, which must say what the Python one says, and the app
+/// with a Rust core of its own. Without Swift the step is left out, unless it is asked for by name or by `CI`.
 pub fn test(asked: bool) -> Result<()> {
     let asked = asked || std::env::var_os("CI").is_some();
     let swift = match Toolchain::find() {
@@ -138,7 +156,9 @@ pub fn test(asked: bool) -> Result<()> {
     let path = model::fetch()?.display().to_string();
     let run = ["run", "--quiet", "--scratch-path", &scratch];
     let mut tour = swift.command(&examples, &prefix, &run)?;
-    same(&shell::output(tour.args(["Tour", &path]))?, &python_tour(&library, &path)?)
+    let said = shell::output(tour.args(["Tour", &path]))?;
+    same(&said, &python_tour(&library, &path)?)?;
+    swift_bridge::test(&swift, &home.join("bridge"), &path, &said)
 }
 
 fn python_tour(library: &Path, model: &str) -> Result<String> {

@@ -53,8 +53,10 @@ from .errors import (
     UnknownSiteError,
     UnsupportedError,
 )
+from .harvesting import harvest, open_harvest, shards
 from .interventions import Event, Intervention
 from .model import InterpretableModel, PlannedSite, SiteInfo
+from .probing import ask_probes, probe
 from .sites import Site
 from .steering import Steering, SteeringVectors, steering_vectors
 from .tools import Result, gradients
@@ -103,6 +105,7 @@ __all__ = [
     "UnknownSiteError",
     "UnsupportedError",
     "asarray",
+    "ask_probes",
     "backend",
     "batch_get_activations",
     "call",
@@ -114,11 +117,15 @@ __all__ = [
     "full",
     "get_activations",
     "gradients",
+    "harvest",
     "interventions",
     "live_handles",
     "memory_used",
     "metrics",
+    "open_harvest",
+    "probe",
     "run_prompts",
+    "shards",
     "stack",
     "steering_vectors",
     "tools",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
-from ctypes import byref, c_char_p, c_void_p
+from ctypes import byref, c_char_p, c_void_p, sizeof
 from types import TracebackType
 from typing import Any
 
@@ -30,7 +30,7 @@ class Options:
         **texts: str | None,
     ) -> None:
         self._options = options = _abi.mlxterp_model_options()
-        check(lib.mlxterp_model_options_init(byref(options)))
+        check(lib.mlxterp_model_options_init_sized(byref(options), sizeof(options)))
         options.dtype = None if dtype is None else dtype_of(dtype).encode()
         options.keep_quantised = -1 if keep_quantised is None else int(keep_quantised)
         options.offline = int(offline)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from ctypes import byref, c_char_p, c_void_p
+from ctypes import byref, c_char_p, c_void_p, sizeof
 from functools import cached_property
 from os import PathLike, fspath
 from typing import TYPE_CHECKING, Any
@@ -173,7 +173,7 @@ def run(
     from .trace import pairs
 
     inputs = _abi.mlxterp_tool_inputs()
-    check(lib.mlxterp_tool_inputs_init(byref(inputs)))
+    check(lib.mlxterp_tool_inputs_init_sized(byref(inputs), sizeof(inputs)))
     kept: list[Any] = []
     if callable(metric):
         kept.append(_Metric(model, metric))

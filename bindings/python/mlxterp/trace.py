@@ -120,7 +120,7 @@ class Trace(Names, Handle):
             raise ValueError(f"keep='{keep}': use 'read' or 'all'")
         given = pairs(interventions)
         options = _abi.mlxterp_trace_options()
-        check(lib.mlxterp_trace_options_init(byref(options)))
+        check(lib.mlxterp_trace_options_init_sized(byref(options), sizeof(options)))
         n = len(given)
         options.patterns = (c_char_p * max(n, 1))(*(c_text(p, "a pattern") for p, _ in given))
         options.interventions = (c_void_p * max(n, 1))(*(i._handle for _, i in given))

@@ -3,7 +3,9 @@
 mod demo;
 mod finding;
 mod gradients;
+mod harvest;
 mod load;
+mod probe;
 mod steer;
 mod trace;
 
@@ -63,6 +65,10 @@ enum Command {
     Trace(trace::Trace),
     /// The gradient of a metric at sites: how much the answer would change with each.
     Gradients(gradients::Gradients),
+    /// Write the activations of sites over a data set to a folder.
+    Harvest(harvest::Harvest),
+    /// What a straight line can read off the states of texts, by layer and position.
+    Probe(probe::Probe),
     /// Directions that tell two sets of texts apart, and a prompt steered with them.
     Steer(steer::Steering),
 }
@@ -90,6 +96,8 @@ fn run(command: Command) -> Result<()> {
         Command::Arch { name } => descriptions(name.as_deref()),
         Command::Trace(trace) => trace.run(),
         Command::Gradients(gradients) => gradients.run(),
+        Command::Harvest(harvest) => harvest.run(),
+        Command::Probe(probe) => probe.run(),
         Command::Steer(steer) => steer.run(),
     }
 }

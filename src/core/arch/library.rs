@@ -30,6 +30,7 @@ shipped! {
     "afm7"
     "afmoe"
     "apertus"
+    "attention_only"
     "baichuan_m1"
     "bailing_hybrid"
     "bailing_moe"

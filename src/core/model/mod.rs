@@ -4,6 +4,7 @@ mod capability;
 mod checkpoint;
 mod experts;
 mod expression;
+mod flow;
 mod info;
 mod inputs;
 mod load;
@@ -22,6 +23,7 @@ use serde_json::Value;
 
 pub use capability::Capability;
 pub(crate) use experts::{ExpertSite, Target};
+pub(crate) use flow::Stream;
 pub use info::{ExpertsInfo, Info, ModuleInfo};
 pub use load::{LoadOptions, LoadProgress, OnProgress};
 pub(crate) use opaque::Functions;

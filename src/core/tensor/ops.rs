@@ -116,6 +116,8 @@ unary! {
     zeros_like => mlx_zeros_like;
     /// Logical negation.
     not => mlx_logical_not;
+    /// The same value, as a constant to gradients.
+    stop_gradient => mlx_stop_gradient;
 }
 
 macro_rules! binary {

@@ -84,6 +84,39 @@ impl Cache {
         }
     }
 
+    /// Keys and values of the first `tokens` tokens of chosen rows, which may be the same one many times. What
+    /// instructions outside `wanted` remember is left out, so that only those may run after it. An error where something
+    /// else than keys and values is remembered, or where a row is shorter.
+    pub(crate) fn first(&self, tokens: usize, rows: &[usize], wanted: &[u32]) -> Result<Self> {
+        let width: usize = self.segments.iter().map(|s| s.width).sum();
+        let whole = |s: &Segment| rows.iter().all(|r| s.lengths[*r] == s.width);
+        let short = self.segments.iter().enumerate().any(|(i, s)| match self.segments.len() {
+            1 => rows.iter().any(|r| s.lengths[*r] < tokens),
+            n => i + 1 < n && !whole(s),
+        });
+        if short || tokens > width {
+            bail!(InvalidArgument, "the cache has rows of fewer than {tokens} tokens");
+        }
+        let which: Vec<u32> = rows.iter().map(|r| *r as u32).collect();
+        let which = Array::from_slice(&which, &[rows.len()])?;
+        let mut states = vec![None; self.states.len()];
+        for i in wanted {
+            let Some(Some(state)) = self.states.get(*i as usize) else { continue };
+            let cut = |a: &Array| {
+                if a.ndim() < 3 || a.dim(2) != width {
+                    bail!(Unsupported, "a state of shape {:?} cannot be cut to its first tokens", a.shape());
+                }
+                let mut stop = a.shape().to_vec();
+                stop[2] = tokens as i32;
+                let part = tensor::slice(a, &vec![0; a.ndim()], &stop, &vec![1; a.ndim()])?;
+                tensor::take(&part, &which, 0)
+            };
+            states[*i as usize] = Some(state.iter().map(cut).collect::<Result<State>>()?);
+        }
+        let segment = Segment { width: tokens, lengths: vec![tokens; rows.len()] };
+        Ok(Self { model: self.model.clone(), segments: Arc::new(vec![segment]), states: Arc::new(states) })
+    }
+
     /// Each row `n` times over.
     pub(super) fn repeated(&self, n: usize) -> Result<Self> {
         let rows = self.segments.first().map_or(0, |s| s.lengths.len());

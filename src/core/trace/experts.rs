@@ -12,7 +12,7 @@ use crate::error::{Result, bail};
 /// `x W_e^T (+ b_e)` for every chosen expert: `[B,L,k,1,out]` from `[B,L,in]` or `[B,L,k,1,in]`.
 pub(super) fn switch(w: &Weights, bounded: bool, x: &Array, chosen: &Array, p: &Parameters) -> Result<Array> {
     let count = p.tensor(w.weight)?.dim(0);
-    let chosen = if bounded { chosen.clone() } else { within(chosen, count)? };
+    let chosen = if bounded { t::stop_gradient(chosen)? } else { within(chosen, count)? };
     let x = if x.ndim() == chosen.ndim() { t::expand_dims(&t::expand_dims(x, -2)?, -2)? } else { x.clone() };
     let y = match p.quantization(w.weight) {
         Some(q) => {
@@ -27,10 +27,11 @@ pub(super) fn switch(w: &Weights, bounded: bool, x: &Array, chosen: &Array, p: &
     }
 }
 
-/// Indices that cannot leave an axis of `count`: MLX does not check them.
+/// Indices that cannot leave an axis of `count`: MLX does not check them. Constants to gradients, which MLX refuses to
+/// send through indices.
 fn within(indices: &Array, count: usize) -> Result<Array> {
     let last = t::cast(&Array::from_slice(&[count.saturating_sub(1) as i32], &[])?, indices.dtype())?;
-    t::minimum(indices, &last)
+    t::stop_gradient(&t::minimum(indices, &last)?)
 }
 
 pub(super) fn choose(choice: &Choice, x: &[&Array], around: &mut Surroundings<'_>) -> Result<Made> {
@@ -68,7 +69,7 @@ pub(super) fn choose(choice: &Choice, x: &[&Array], around: &mut Surroundings<'_
 /// Places of the `k` largest along the last axis, the largest first, of equals the first.
 fn best(scores: &Array, k: usize) -> Result<Array> {
     let order = t::argsort(&t::neg(scores)?, -1)?;
-    first(&order, k)
+    t::stop_gradient(&first(&order, k)?)
 }
 
 /// The first `n` along the last axis.
@@ -106,7 +107,7 @@ fn sparse_mixer(scores: &Array, k: usize, jitter: f64) -> Result<Made> {
     let (mut chosen, mut weights) = (Vec::new(), Vec::new());
     for _ in 0..k {
         let top = t::max(&left, -1, true)?;
-        let place = t::argmax(&left, -1, true)?;
+        let place = t::stop_gradient(&t::argmax(&left, -1, true)?)?;
         let below = t::div(&t::sub(&top, scores)?, &t::maximum(&size, &top)?)?;
         let far = t::greater(&below, &t::weak(2.0 * jitter, scores)?)?;
         let close = t::softmax(&t::select(&far, &lowest, &left)?, -1)?;

@@ -51,7 +51,7 @@ impl Trace {
 }
 
 /// `[row, 1, feature]`: each row's value at its own last position of `[row, position, feature]`.
-pub(super) fn at_the_end(value: &Array, lengths: &[usize]) -> Result<Array> {
+pub(crate) fn at_the_end(value: &Array, lengths: &[usize]) -> Result<Array> {
     let (rows, width, features) = (value.dim(0), value.dim(1), value.dim(2));
     if lengths.iter().all(|n| *n == width) {
         let stop = [rows as i32, width as i32, features as i32];

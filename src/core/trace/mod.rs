@@ -13,11 +13,13 @@ mod forward;
 mod gradient;
 mod head;
 mod kernels;
+mod onward;
 mod opaque;
 mod options;
 mod plan;
 mod receipt;
 mod recurrent;
+mod route;
 mod run;
 mod special;
 
@@ -29,12 +31,14 @@ pub(crate) use edit::fit;
 use edit::{Change, Edit};
 pub(crate) use forward::{Straight, forward};
 pub use gradient::Gradients;
+pub(crate) use head::at_the_end;
 pub use kernels::subscript;
 pub use opaque::{Opaque, OpaqueCall};
 pub use options::{Keep, TraceOptions};
 pub use plan::PlannedSite;
 pub(crate) use plan::plan;
 pub use receipt::Receipt;
+pub(crate) use route::{Passed, Route, between, from_linear};
 use run::Run;
 
 use crate::core::arch::tape::Index;
@@ -197,7 +201,12 @@ impl Trace {
     /// What the model remembers after this trace's tokens, edits included, lazily: start the next trace with it. The
     /// trace must have been started with a cache, an empty one for a first step.
     pub fn cache(&self) -> Result<Cache> {
-        self.with(Run::cache)
+        self.with(|run| run.cache(None))
+    }
+
+    /// [`Trace::cache`] with what some instructions remember only.
+    pub(crate) fn cache_of(&self, wanted: &[u32]) -> Result<Cache> {
+        self.with(|run| run.cache(Some(wanted)))
     }
 
     /// One receipt a write: what it changed and whether anything read depends on it. Evaluates the norms.

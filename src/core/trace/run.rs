@@ -156,6 +156,11 @@ impl Run {
         self.memo[holder as usize].clone().ok_or_else(|| err!(Backend, "slot {slot} was not built"))
     }
 
+    /// Puts a value where the run would have made it: nothing before it is built.
+    pub fn place(&mut self, slot: Slot, value: Array) {
+        self.memo[slot as usize] = Some(value);
+    }
+
     fn build(&mut self, slot: Slot) -> Result<()> {
         self.run_steps(vec![Step::Visit(slot)])
     }
@@ -233,16 +238,17 @@ impl Run {
         Ok(())
     }
 
-    /// What every instruction remembers after this run.
-    pub fn cache(&mut self) -> Result<Cache> {
+    /// What every instruction remembers after this run, or only those wanted.
+    pub fn cache(&mut self, wanted: Option<&[u32]>) -> Result<Cache> {
         let (Some(cache), model) = (self.cache.clone(), self.model.clone()) else {
             bail!(
                 InvalidArgument,
                 "the trace remembers nothing: start it with a cache (an empty one for a first step)"
             );
         };
+        let is_wanted = |i: usize| wanted.is_none_or(|w| w.contains(&(i as u32)));
         for (i, instr) in model.program.instrs.iter().enumerate().filter(|(_, instr)| instr.op.remembers()) {
-            if self.kept.as_ref().is_some_and(|k| k[i].is_none()) {
+            if is_wanted(i) && self.kept.as_ref().is_some_and(|k| k[i].is_none()) {
                 let mut stack = vec![Step::Make(i as u32)];
                 stack.extend(instr.inputs.iter().rev().map(|s| Step::Visit(*s)));
                 self.run_steps(stack)?;

@@ -1,4 +1,4 @@
-// What a site read costs in Swift: building a traced graph with reads, less building it with one.
+// What a site read costs in Swift: building a traced graph with reads, less building it with fewer.
 //
 //     swift run -c release SiteRead MODEL
 import Foundation
@@ -23,7 +23,7 @@ func traced(_ reads: Int) throws {
     _ = try trace.read("output")
 }
 
-/// By member, as a program is written: the same number of reads for each of some layers.
+/// By member, as a program is written: the same number of reads for each layer.
 func byMember(_ times: Int) throws {
     let trace = try model.trace(batch)
     for layer in 0..<model.layerCount {
@@ -34,6 +34,7 @@ func byMember(_ times: Int) throws {
 
 let (none, all) = (try best { try traced(0) }, try best { try traced(names.count) })
 let (once, often) = (try best { try byMember(1) }, try best { try byMember(41) })
-print(String(format: "bare graph %.2f ms; a trace adds %.0f us", bare / 1e3, none - bare))
-print(String(format: "%d reads by name add %.2f us each", names.count, (all - none) / Double(names.count)))
-print(String(format: "reads by member add %.2f us each", (often - once) / Double(40 * model.layerCount)))
+func text(_ number: Double, _ digits: Int) -> String { String(format: "%.\(digits)f", number) }
+print("\(names.count) reads over a bare graph of \(text(bare / 1e3, 2)) ms; a trace adds \(text(none - bare, 0)) us")
+print("Swift, by name\t\(text((all - none) / Double(names.count), 3))")
+print("Swift, by member\t\(text((often - once) / Double(40 * model.layerCount), 3))")

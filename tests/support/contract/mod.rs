@@ -5,6 +5,7 @@
 #![allow(dead_code)]
 
 mod names;
+mod slopes;
 mod writes;
 
 use std::collections::BTreeMap;
