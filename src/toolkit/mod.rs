@@ -10,6 +10,7 @@ mod activation_patching;
 mod attribution_patching;
 mod call;
 mod circuit;
+mod das;
 mod edge_attribution;
 mod gradients;
 mod harvest;
@@ -43,6 +44,7 @@ pub const TOOLS: &[Tool] = &[
     activation_patching::TOOL,
     attribution_patching::TOOL,
     circuit::TOOL,
+    das::TOOL,
     edge_attribution::TOOL,
     gradients::TOOL,
     harvest::TOOL,

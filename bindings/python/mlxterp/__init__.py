@@ -56,7 +56,7 @@ from .errors import (
 from .harvesting import harvest, open_harvest, shards
 from .interventions import Event, Intervention
 from .model import InterpretableModel, PlannedSite, SiteInfo
-from .probing import ask_probes, probe
+from .probing import ask_probes, das, probe
 from .sites import Site
 from .steering import Steering, SteeringVectors, steering_vectors
 from .tools import Result, gradients
@@ -110,6 +110,7 @@ __all__ = [
     "batch_get_activations",
     "call",
     "concatenate",
+    "das",
     "evaluate",
     "from_dlpack",
     "from_mlx",

@@ -60,3 +60,33 @@ def probe(
 def ask_probes(model: InterpretableModel, path: str | PathLike[str], texts: Any, **more: Any) -> tools.Result:
     """What probes from a file say of texts: the array "scores" [probe, text], log odds, of linear probes labels."""
     return tools.run(model, "probe", load=fspath(path), texts=texts, **more)
+
+
+def das(
+    model: InterpretableModel,
+    base: Any,
+    source: Any,
+    answers: Iterable[Any],
+    site: str,
+    *,
+    dimensions: int | None = None,
+    position: str | int | None = None,
+    source_position: str | int | None = None,
+    epochs: int | None = None,
+    learning_rate: float | None = None,
+    batch_size: int | None = None,
+    validation: float | None = None,
+    seed: int | None = None,
+    **more: Any,
+) -> tools.Result:
+    """Distributed alignment search: the array "directions" [width, dimensions] of the state that carries a variable.
+
+    base, source: prompts in pairs. answers: for each the next token if the base had the source's value of the variable.
+    position: of the base's state that is changed, the last by default; source_position: of the state that is taken.
+    """
+    options: dict[str, Any] = {
+        "base": base, "source": source, "answers": list(answers), "site": site, "dimensions": dimensions,
+        "position": position, "source_position": source_position, "epochs": epochs, "learning_rate": learning_rate,
+        "batch_size": batch_size, "validation": validation, "seed": seed, **more,
+    }  # fmt: skip
+    return tools.run(model, "das", **options)
