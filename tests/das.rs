@@ -66,7 +66,8 @@ fn planted() -> (Model, Vec<f32>) {
         }
     }
     let array = |data: &[f32]| Array::from_slice(data, &[tokens, WIDTH]).unwrap();
-    let weights = BTreeMap::from([("table.weight".to_owned(), array(&table)), ("head.weight".to_owned(), array(&head))]);
+    let weights =
+        BTreeMap::from([("table.weight".to_owned(), array(&table)), ("head.weight".to_owned(), array(&head))]);
     (Model::from_weights(TABLE, json!({}), weights, &LoadOptions::default()).unwrap(), all[0].clone())
 }
 
@@ -106,7 +107,8 @@ fn a_planted_direction_is_found() {
     assert_eq!(learn(&model, &options()).unwrap().directions, found.directions, "the same seed gives the same");
     // Two directions hold it as well; all of them are the whole state.
     let two = learn(&model, &DasOptions { dimensions: 2, epochs: 60, ..options() }).unwrap();
-    let inside: f32 = (0..2).map(|k| (0..WIDTH).map(|i| two.directions[i * 2 + k] * truth[i]).sum::<f32>().powi(2)).sum();
+    let inside: f32 =
+        (0..2).map(|k| (0..WIDTH).map(|i| two.directions[i * 2 + k] * truth[i]).sum::<f32>().powi(2)).sum();
     assert!(inside > 0.95, "{inside} of the direction lies in the two");
     let all = learn(&model, &DasOptions { dimensions: WIDTH, epochs: 1, ..options() }).unwrap();
     let held = all.validation.unwrap();

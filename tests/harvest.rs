@@ -227,7 +227,9 @@ fn command(model: &Path, data: &Path, out: &Path) -> Command {
 }
 
 fn shards(out: &Path) -> usize {
-    std::fs::read_dir(out).map_or(0, |all| all.filter(|e| e.as_ref().unwrap().path().extension().is_some_and(|x| x == "safetensors")).count())
+    std::fs::read_dir(out).map_or(0, |all| {
+        all.filter(|e| e.as_ref().unwrap().path().extension().is_some_and(|x| x == "safetensors")).count()
+    })
 }
 
 /// The process is killed where it stands, several times.
@@ -325,7 +327,10 @@ fn mistakes_are_told_and_leave_what_is_there() {
     let said = tell(&docs, &folder.path().join("large"), &half, large);
     assert!(said.contains("in document") && said.contains("bfloat16"), "{said}");
     let foreign = [Document::Tokens(vec![1, 99])];
-    assert!(tell(&foreign, &folder.path().join("foreign"), &how, TraceOptions::default()).contains("document 0: token id 99"));
+    assert!(
+        tell(&foreign, &folder.path().join("foreign"), &how, TraceOptions::default())
+            .contains("document 0: token id 99")
+    );
     let text = [Document::Text("words".into())];
     assert!(tell(&text, &folder.path().join("text"), &how, TraceOptions::default()).contains("tokenizer"));
     assert!(!folder.path().join("none").exists());
@@ -348,7 +353,9 @@ fn mistakes_are_told_and_leave_what_is_there() {
     let bytes = std::fs::read(&shard).unwrap();
     let opening = || Harvest::open(&out).unwrap_err().message().to_owned();
     std::fs::write(&shard, &bytes[..bytes.len() / 2]).unwrap();
-    assert!(opening().contains("shard-00000") && tell(&docs, &out, &how, TraceOptions::default()).contains("shard-00000"));
+    assert!(
+        opening().contains("shard-00000") && tell(&docs, &out, &how, TraceOptions::default()).contains("shard-00000")
+    );
     std::fs::remove_file(&shard).unwrap();
     assert!(opening().contains("no file"));
     std::fs::copy(fixture("steering/expected.safetensors"), &shard).unwrap();

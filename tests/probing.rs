@@ -61,9 +61,8 @@ fn planted(n: usize, d: usize, seed: u64) -> (Matrix, Vec<f64>, Vec<f64>) {
     let norm = direction.iter().map(|v| v * v).sum::<f64>().sqrt();
     direction.iter_mut().for_each(|v| *v /= norm);
     let labels: Vec<f64> = (0..n).map(|i| f64::from(u8::from(i % 3 == 0))).collect();
-    let rows = labels.iter().flat_map(|l| {
-        direction.iter().map(|v| normal() + 4.0 * (2.0 * l - 1.0) * v).collect::<Vec<_>>()
-    });
+    let rows =
+        labels.iter().flat_map(|l| direction.iter().map(|v| normal() + 4.0 * (2.0 * l - 1.0) * v).collect::<Vec<_>>());
     (Matrix::new(d, rows.collect()).unwrap(), labels, direction)
 }
 
@@ -99,7 +98,8 @@ fn what_is_learnt_by_heart_shows() {
     assert!(done.validation.unwrap().accuracy.unwrap() < 0.75);
     // Types that repeat: five of each. A probe of what the rows share by type knows any labeling of types.
     let types: Vec<u64> = (0..60).map(|i| i / 5).collect();
-    let by_type = Matrix::new(12, types.iter().flat_map(|t| (0..12).map(move |k| f64::from(u8::from(k == *t)))).collect());
+    let by_type =
+        Matrix::new(12, types.iter().flat_map(|t| (0..12).map(move |k| f64::from(u8::from(k == *t)))).collect());
     let by_type = by_type.unwrap();
     let study = Study { control: 8, validation: 0.4, ..study };
     let labels_by_type: Vec<f64> = types.iter().map(|t| f64::from(u8::from(t % 2 == 0))).collect();
@@ -113,9 +113,18 @@ fn what_is_learnt_by_heart_shows() {
 }
 
 const CITIES: [(&str, &str); 12] = [
-    ("Paris", "France"), ("Rome", "Italy"), ("Berlin", "Germany"), ("Madrid", "Spain"), ("London", "England"),
-    ("Tokyo", "Japan"), ("Beijing", "China"), ("Moscow", "Russia"), ("Cairo", "Egypt"), ("Athens", "Greece"),
-    ("Vienna", "Austria"), ("Lisbon", "Portugal"),
+    ("Paris", "France"),
+    ("Rome", "Italy"),
+    ("Berlin", "Germany"),
+    ("Madrid", "Spain"),
+    ("London", "England"),
+    ("Tokyo", "Japan"),
+    ("Beijing", "China"),
+    ("Moscow", "Russia"),
+    ("Cairo", "Egypt"),
+    ("Athens", "Greece"),
+    ("Vienna", "Austria"),
+    ("Lisbon", "Portugal"),
 ];
 
 /// Statements, half of them false.
@@ -192,7 +201,9 @@ fn kept_is_refused_elsewhere(kept: &Probes, folder: &std::path::Path) {
     let bytes = std::fs::read(folder.join("probes.safetensors")).unwrap();
     std::fs::write(&broken, &bytes[..bytes.len() - 3]).unwrap();
     assert!(Probes::load(&broken).unwrap_err().message().contains("broken.safetensors"));
-    assert!(Probes::load(fixture("steering/expected.safetensors")).unwrap_err().message().contains("no file of probes"));
+    assert!(
+        Probes::load(fixture("steering/expected.safetensors")).unwrap_err().message().contains("no file of probes")
+    );
 }
 
 fn small_sweep(model: &Model, sweep: &Sweep, rows: Vec<Vec<u32>>, labels: &[f64]) -> mlxterp::Result<Swept> {
@@ -231,7 +242,8 @@ fn mistakes_are_told() {
 
     let model = tiny("llama");
     let rows = || vec![vec![1u32, 2, 3], vec![4, 5], vec![6, 7, 8, 9], vec![1, 9]];
-    let told = |sweep: Sweep, labels: &[f64]| small_sweep(&model, &sweep, rows(), labels).unwrap_err().message().to_owned();
+    let told =
+        |sweep: Sweep, labels: &[f64]| small_sweep(&model, &sweep, rows(), labels).unwrap_err().message().to_owned();
     let sweep = || Sweep { study: usual(), ..Sweep::default() };
     assert!(told(sweep(), &[1.0]).contains("1 labels for 4 texts"));
     assert!(told(Sweep { layers: Some(vec![9]), ..sweep() }, &classes).contains("no layer 9"));

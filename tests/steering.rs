@@ -33,7 +33,12 @@ fn cosine(a: &[f32], b: &[f32]) -> f32 {
     (dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()) as f32
 }
 
-fn found(model: &Model, positive: impl Into<Prompts>, negative: impl Into<Prompts>, contrast: &Contrast) -> SteeringVectors {
+fn found(
+    model: &Model,
+    positive: impl Into<Prompts>,
+    negative: impl Into<Prompts>,
+    contrast: &Contrast,
+) -> SteeringVectors {
     steering_vectors(model, positive, negative, contrast, &TraceOptions::default(), &mut None).unwrap()
 }
 
@@ -64,7 +69,11 @@ fn directions_are_those_of_transformers_numpy_and_scikit_learn() {
             assert!(cosine(&d.vector, wanted) > 0.99999, "{what}");
             assert_close(&[d.state_norm.unwrap()], expected.get(&format!("state_norm.{layer}")), 1e-4, &what);
             // The differences about their mean need not point where they all point.
-            assert!(method == Method::PcaDiff || d.separation.unwrap() > 0.9, "{what} separates {}", d.separation.unwrap());
+            assert!(
+                method == Method::PcaDiff || d.separation.unwrap() > 0.9,
+                "{what} separates {}",
+                d.separation.unwrap()
+            );
         }
     }
     let contrast = Contrast { layers, position: Position::Mean, ..Contrast::default() };
@@ -82,11 +91,8 @@ fn directions_are_those_of_transformers_numpy_and_scikit_learn() {
 fn what_directions_do_is_what_transformers_computes() {
     let (model, texts) = (smollm2(), texts());
     let expected = Expected::read(&fixture("steering/expected.safetensors"));
-    let direction = Direction {
-        vector: expected.get("mean_difference.12").to_vec(),
-        state_norm: Some(2.0),
-        separation: None,
-    };
+    let direction =
+        Direction { vector: expected.get("mean_difference.12").to_vec(), state_norm: Some(2.0), separation: None };
     let vectors = SteeringVectors {
         method: String::new(),
         site: "output".into(),
@@ -134,8 +140,11 @@ fn a_planted_contrast_moves_the_logits_its_way() {
         logits[good] - logits[bad]
     };
     for layer in [10, 14, 18] {
-        let (down, plain, up) =
-            (preference(vec![layer], -1.5, None), preference(vec![layer], 0.0, None), preference(vec![layer], 1.5, None));
+        let (down, plain, up) = (
+            preference(vec![layer], -1.5, None),
+            preference(vec![layer], 0.0, None),
+            preference(vec![layer], 1.5, None),
+        );
         assert!(up > plain + 0.5 && plain > down + 0.5, "layer {layer}: {down} {plain} {up}");
     }
     let last = preference(vec![14], 1.5, Some(Positions::Same(vec![-1])));
@@ -158,10 +167,9 @@ fn a_component_is_taken_out_or_set_and_nothing_else_moves() {
         model.trace_with(rows.clone(), &options).unwrap().get(site).unwrap()
     };
     let along = |x: &[f32]| x.iter().zip(&unit).map(|(a, b)| a * b).sum::<f32>();
-    for (i, wanted) in [
-        (Intervention::project_out(array.clone()), 0.0),
-        (Intervention::set_component(array.clone(), -2.5), -2.5),
-    ] {
+    for (i, wanted) in
+        [(Intervention::project_out(array.clone()), 0.0), (Intervention::set_component(array.clone(), -2.5), -2.5)]
+    {
         let (old, new) = (values(&plain), values(&changed(i)));
         for (x, y) in old.chunks(width).zip(new.chunks(width)) {
             assert!((along(y) - wanted).abs() < 1e-5, "{} is not {wanted}", along(y));
@@ -409,7 +417,8 @@ fn the_tool_finds_reads_and_writes() {
     call.arrays.push(("vectors".into(), Array::from_slice(&[0.5f32; 24], &[1, 24]).unwrap()));
     run(&model, "steering_vectors", call).unwrap();
     assert_eq!(SteeringVectors::load(folder.path().join("own.gguf")).unwrap().layers[&1].vector, [0.5; 24]);
-    let told = |call: Value| run(&model, "steering_vectors", Call::new(call)).map(drop).unwrap_err().message().to_owned();
+    let told =
+        |call: Value| run(&model, "steering_vectors", Call::new(call)).map(drop).unwrap_err().message().to_owned();
     assert!(told(json!({})).contains("from one place"));
     assert!(told(json!({"positive": [[1]]})).contains("both"));
     assert!(told(json!({"positive": [[1]], "negative": [[2]], "method": "caa"})).contains("no method 'caa'"));

@@ -84,10 +84,7 @@ impl<'a> Call<'a> {
         let (own, others): (serde_json::Map<_, _>, serde_json::Map<_, _>) =
             all.into_iter().partition(|(key, _)| own.contains(&key.as_str()));
         let wrong = |e: serde_json::Error| err!(InvalidArgument, "options of '{}': {e}", self.name);
-        Ok((
-            serde_json::from_value(own.into()).map_err(wrong)?,
-            serde_json::from_value(others.into()).map_err(wrong)?,
-        ))
+        Ok((serde_json::from_value(own.into()).map_err(wrong)?, serde_json::from_value(others.into()).map_err(wrong)?))
     }
 
     /// An array by name.

@@ -48,7 +48,9 @@ fn run(model: &Model, call: &mut Call<'_>) -> Result<Box<dyn Finding>> {
     let trace = call.trace_options();
     let part = Part { start: options.start.unwrap_or(0), last: options.last.unwrap_or(true) };
     let index = match (options.data, options.documents) {
-        (Some(_), Some(_)) => bail!(InvalidArgument, "'harvest' takes the file 'data' or the list 'documents', not both"),
+        (Some(_), Some(_)) => {
+            bail!(InvalidArgument, "'harvest' takes the file 'data' or the list 'documents', not both")
+        }
         (Some(file), None) => {
             if part != Part::default() {
                 bail!(InvalidArgument, "'start' and 'last' go with 'documents': a file is given whole");

@@ -62,7 +62,9 @@ fn run(model: &Model, call: &mut Call<'_>) -> Result<Box<dyn Finding>> {
     let batch_size = options.batch_size.unwrap_or(usual.batch_size);
     let trace = call.trace_options();
     if let Some(path) = &options.load {
-        let Some(texts) = options.texts else { bail!(InvalidArgument, "'probe' needs 'texts' to ask the probes about") };
+        let Some(texts) = options.texts else {
+            bail!(InvalidArgument, "'probe' needs 'texts' to ask the probes about")
+        };
         let probes = Probes::load(path)?;
         let scores = probes.scores(model, texts, batch_size, &trace, &mut call.progress)?;
         return Ok(Box::new(Asked { targets: probes.probes.into_iter().map(|(t, _)| t).collect(), scores }));
@@ -71,7 +73,10 @@ fn run(model: &Model, call: &mut Call<'_>) -> Result<Box<dyn Finding>> {
     let types = options.types.as_deref();
     if let Some(array) = call.array("activations") {
         if options.texts.is_some() || options.save.is_some() {
-            bail!(InvalidArgument, "'probe' takes 'texts' or the array 'activations'; probes of the latter have no site to save");
+            bail!(
+                InvalidArgument,
+                "'probe' takes 'texts' or the array 'activations'; probes of the latter have no site to save"
+            );
         }
         if array.ndim() != 2 || array.dim(1) == 0 {
             bail!(Shape, "'activations' has shape {:?}: it must be [rows, width]", array.shape());
@@ -112,7 +117,8 @@ impl Finding for Swept {
         let what = if self.studied[0].train.accuracy.is_some() { "Accuracy" } else { "R²" };
         let remark = "of probes on the rows that they were not fitted on";
         let drawn = |grid: &Grid, title: &str| match grid.axes[1].len() {
-            1 => Grid::new(vec![grid.axes[0].clone()], grid.values.clone()).map_or_else(|e| e.to_string(), |g| bars(&g, title)),
+            1 => Grid::new(vec![grid.axes[0].clone()], grid.values.clone())
+                .map_or_else(|e| e.to_string(), |g| bars(&g, title)),
             _ => heatmap(grid, title, remark),
         };
         let mut figure = drawn(&self.scores, &format!("{what} {remark}, by layer"));

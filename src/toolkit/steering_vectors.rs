@@ -43,8 +43,11 @@ struct Options {
 
 fn run(model: &Model, call: &mut Call<'_>) -> Result<Box<dyn Finding>> {
     let options: Options = call.read()?;
-    let sources =
-        [options.positive.is_some() || options.negative.is_some(), options.load.is_some(), call.array("vectors").is_some()];
+    let sources = [
+        options.positive.is_some() || options.negative.is_some(),
+        options.load.is_some(),
+        call.array("vectors").is_some(),
+    ];
     if sources.iter().filter(|s| **s).count() != 1 {
         bail!(
             InvalidArgument,
@@ -148,7 +151,9 @@ impl Finding for SteeringVectors {
         let labels = self.layers.keys().map(ToString::to_string);
         let known: Option<Vec<f32>> = self.layers.values().map(|d| d.separation).collect();
         let (title, values) = match known {
-            Some(values) => ("Share of (positive, negative) pairs of texts that the direction puts in order, by layer", values),
+            Some(values) => {
+                ("Share of (positive, negative) pairs of texts that the direction puts in order, by layer", values)
+            }
             None => {
                 let length = |d: &Direction| d.factor(Normalise::Unit).map_or(f32::NAN, |u| (1.0 / u) as f32);
                 ("Length of the vectors, by layer", self.layers.values().map(length).collect())

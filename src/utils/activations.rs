@@ -161,8 +161,7 @@ fn at(value: &Array, positions: &[usize]) -> Result<Array> {
 /// `[row, number]`: the mean over each row's marked positions.
 fn mean(value: &Array, marks: &[&[bool]]) -> Result<Array> {
     let (rows, width) = (value.dim(0), value.dim(1));
-    let flat: Vec<bool> =
-        marks.iter().flat_map(|m| (0..width).map(|p| m.get(p).copied().unwrap_or(false))).collect();
+    let flat: Vec<bool> = marks.iter().flat_map(|m| (0..width).map(|p| m.get(p).copied().unwrap_or(false))).collect();
     let shares: Vec<f32> = marks.iter().map(|m| 1.0 / m.iter().filter(|x| **x).count() as f32).collect();
     let mask = Array::from_slice(&flat, &[rows, width, 1])?;
     // Selected, not multiplied: what stands in the padding need not be a number.

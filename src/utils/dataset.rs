@@ -69,7 +69,9 @@ impl Documents {
         let ids = object.get("tokens").cloned().map(serde_json::from_value::<Vec<u32>>);
         match ids {
             Some(Ok(ids)) => Ok(Some(Document::Tokens(ids))),
-            _ => bail!(Corrupt, "an object with a text under \"{key}\" was expected, or a list of ids under \"tokens\""),
+            _ => {
+                bail!(Corrupt, "an object with a text under \"{key}\" was expected, or a list of ids under \"tokens\"")
+            }
         }
     }
 }
@@ -105,7 +107,10 @@ mod tests {
         };
         let all = |path: &Path| Documents::open(path, "text").unwrap().collect::<Result<Vec<_>>>();
         let text = |t: &str| Document::Text(t.to_owned());
-        assert_eq!(all(&write("a.txt", b"one\r\n\n  two \nthree")).unwrap(), [text("one"), text("  two "), text("three")]);
+        assert_eq!(
+            all(&write("a.txt", b"one\r\n\n  two \nthree")).unwrap(),
+            [text("one"), text("  two "), text("three")]
+        );
         let lines = b"{\"text\": \"a\\nb\"}\n\n{\"tokens\": [3, 4], \"id\": 7}\n";
         assert_eq!(all(&write("b.jsonl", lines)).unwrap(), [text("a\nb"), Document::Tokens(vec![3, 4])]);
         let told = |name: &str, bytes: &[u8]| all(&write(name, bytes)).unwrap_err().message().to_owned();

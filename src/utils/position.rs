@@ -89,7 +89,9 @@ impl Position {
             Position::Last => at(-1).map(Pick::At),
             Position::At(i) => at(i).map(Pick::At),
             Position::Mean => Ok(Pick::Mean),
-            Position::Answer => bail!(InvalidArgument, "the position 'answer' is where the texts of a pair differ: use it with pairs"),
+            Position::Answer => {
+                bail!(InvalidArgument, "the position 'answer' is where the texts of a pair differ: use it with pairs")
+            }
         }
     }
 }

@@ -400,9 +400,7 @@ impl Piece {
 
 fn own_dtype(raw: &RawTensor, name: &str) -> Result<Dtype> {
     let dtype = raw.dtype();
-    dtype.held().ok_or_else(|| {
-        err!(Unsupported, "tensor '{name}' has dtype {dtype}, which the backend cannot hold")
-    })
+    dtype.held().ok_or_else(|| err!(Unsupported, "tensor '{name}' has dtype {dtype}, which the backend cannot hold"))
 }
 
 /// Writes a tensor's bytes, floats in `wanted`; false when that needs the backend.

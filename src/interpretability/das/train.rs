@@ -130,7 +130,12 @@ pub fn das(
     let source = model.batch(source).map_err(|e| e.context("the source prompts"))?.rows().to_vec();
     let n = base.len();
     if source.len() != n || answers.len() != n {
-        bail!(InvalidArgument, "{n} base prompts, {} sources, {} answers: a pair has one each", source.len(), answers.len());
+        bail!(
+            InvalidArgument,
+            "{n} base prompts, {} sources, {} answers: a pair has one each",
+            source.len(),
+            answers.len()
+        );
     }
     if !(0.0..1.0).contains(&options.validation) || options.batch_size == 0 || options.epochs == 0 {
         bail!(InvalidArgument, "validation must be from 0 to below 1, batch_size and epochs at least 1");

@@ -131,7 +131,8 @@ impl<'a, I: Iterator<Item = Result<Document>>> Pieces<'a, I> {
             if let Some(tokens) = &self.current {
                 let first = self.place.pieces as usize * self.options.max_tokens;
                 let stop = (first + self.options.max_tokens).min(tokens.len());
-                let piece = Piece { document: self.place.documents, first, tokens: tokens[first.min(stop)..stop].to_vec() };
+                let piece =
+                    Piece { document: self.place.documents, first, tokens: tokens[first.min(stop)..stop].to_vec() };
                 if stop >= tokens.len() {
                     self.current = None;
                     (self.place.documents, self.place.pieces) = (self.place.documents + 1, 0);

@@ -37,7 +37,9 @@ impl Filling {
             arrays.push((site.name.clone(), Array::from_bytes(bytes, &[n, site.width], dtype)?));
         }
         drop(self.bytes);
-        for (name, numbers) in [("tokens", &self.tokens), ("documents", &self.documents), ("positions", &self.positions)] {
+        for (name, numbers) in
+            [("tokens", &self.tokens), ("documents", &self.documents), ("positions", &self.positions)]
+        {
             arrays.push((name.to_owned(), Array::from_slice(numbers, &[n])?));
         }
         let sites: Vec<&str> = index.sites.iter().map(|s| s.name.as_str()).collect();

@@ -16,5 +16,5 @@ pub use logistic::{Solution, logistic};
 pub use probe::{Fit, Kind, Probe};
 pub use scores::{Scores, auc, standardised};
 pub use split::{Parts, folds, split};
-pub use study::{Controlled, Study, Studied, probe};
+pub use study::{Controlled, Studied, Study, probe};
 pub use sweep::{Sweep, Swept, Target, probe_sweep};

@@ -30,7 +30,11 @@ pub fn split(labels: &[f64], share: f64, seed: u64) -> Result<Parts> {
         // A share that is asked for is not rounded away, nor is what is left to fit on.
         let held = if share > 0.0 { held.clamp(1, stratum.len().saturating_sub(1).max(1)) } else { 0 };
         if stratum.len() < 2 && share > 0.0 {
-            bail!(InvalidArgument, "a class of {} rows cannot be split: give more rows, or validation 0", stratum.len());
+            bail!(
+                InvalidArgument,
+                "a class of {} rows cannot be split: give more rows, or validation 0",
+                stratum.len()
+            );
         }
         judge.extend(&stratum[..held]);
         fit.extend(&stratum[held..]);

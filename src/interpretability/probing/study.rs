@@ -140,7 +140,10 @@ pub fn probe(x: &Matrix, labels: &[f64], types: Option<&[u64]>, study: &Study) -
     let mut done = Studied { probe, train, validation, folds: across, control: None };
     if study.control > 0 {
         let Some(types) = types else {
-            bail!(InvalidArgument, "a control task needs types: a number a row, the same for rows of one kind (the token's id)")
+            bail!(
+                InvalidArgument,
+                "a control task needs types: a number a row, the same for rows of one kind (the token's id)"
+            )
         };
         done.control = Some(control(x, labels, types, &parts, study, done.headline())?);
     }

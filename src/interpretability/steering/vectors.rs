@@ -134,7 +134,10 @@ impl SteeringVectors {
         let (own, wanted) = (self.width(), model.hidden_size());
         let residual = ["output", "input", "resid_pre", "resid_mid", "resid_post", "attn", "mlp"];
         if residual.contains(&self.site.as_str()) && own != wanted {
-            bail!(Shape, "vectors of width {own} for a model whose states have width {wanted}: they are of another model");
+            bail!(
+                Shape,
+                "vectors of width {own} for a model whose states have width {wanted}: they are of another model"
+            );
         }
         match self.layers.keys().next_back() {
             Some(last) if *last >= model.num_layers() => {
