@@ -3,7 +3,7 @@
 //! The house, room by room:
 //! - [`core`]: what a trace needs — tensors, weights, text, hub, architecture descriptions, models, interventions, traces
 //! - [`analysis`]: what depends on what — attention, attribution, patching, circuits
-//! - [`interpretability`]: what the inside means — lenses
+//! - [`interpretability`]: what the inside means — lenses, steering, probing, alignment search, harvests
 //! - [`visualization`]: pages and figures from results
 //! - [`toolkit`]: every analysis by name, for the front ends
 //! - [`utils`]: grids with named axes, metrics, what a result can do

@@ -8,7 +8,7 @@ use mlxterp::analysis::attention::*;
 use mlxterp::core::model::{LoadOptions, Model};
 use mlxterp::core::tensor::{self, Array};
 use mlxterp::core::trace::TraceOptions;
-use support::entry::{Entry, Stored};
+use support::entry::{Entry, Stored, asked_for};
 use support::*;
 
 fn induction() -> Model {
@@ -331,6 +331,9 @@ fn circuits_are_what_every_architecture_computes() {
         }
     }
     println!("{checked:?}\nunsupported:\n{}\nin front: {}", unsupported.join("\n"), in_front.join(", "));
+    if asked_for().is_some() {
+        return;
+    }
     let least = |what: &str| checked.get(what).copied().unwrap_or(0);
     assert!(least("values") >= 200 && least("scores") >= 120 && least("results") >= 180, "{checked:?}");
 }

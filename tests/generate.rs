@@ -361,7 +361,7 @@ fn stop_strings_are_found_across_tokens_and_never_shown() {
     let options = GenerateOptions { stop: stops.to_vec(), ..GenerateOptions::greedy(30) };
     let mut generation = model.generate(prompts, &options).unwrap();
     let mut shown = [String::new(), String::new()];
-    while let Some(step) = generation.next() {
+    for step in generation.by_ref() {
         for (text, drawn) in shown.iter_mut().zip(step.unwrap().draw().unwrap()) {
             *text += drawn.as_ref().map_or("", |d| &d.text);
         }

@@ -8,7 +8,7 @@ use crate::analysis::patching::{Distance, Measure, PatchingGrid, PatchingOptions
 use crate::core::model::{Model, Prompts};
 use crate::core::tensor::Array;
 use crate::error::{Result, bail};
-use crate::utils::{Finding, Metric};
+use crate::utils::{Finding, Grid, Metric};
 use crate::visualization::heatmap;
 
 pub(super) const TOOL: Tool = Tool {
@@ -19,27 +19,40 @@ pub(super) const TOOL: Tool = Tool {
     run,
 };
 
-/// Every option of a tool beside those of the analysis.
 #[derive(Deserialize)]
 struct Inputs {
     clean: Prompts,
     corrupt: Prompts,
+    #[serde(flatten)]
+    measured: Measured,
+}
+
+/// What is measured: a metric or a distance.
+#[derive(Deserialize)]
+pub(super) struct Measured {
     #[serde(default)]
     metric: Option<Metric>,
     #[serde(default)]
     distance: Option<Distance>,
 }
 
+impl Measured {
+    /// The call's function, the metric named, or the distance; an error for none and for both.
+    pub(super) fn of(self, call: &Call<'_>) -> Result<Measure> {
+        match self.distance {
+            Some(_) if self.metric.is_some() || call.metric.is_some() => {
+                bail!(InvalidArgument, "a metric and a `distance` were given: which is it?")
+            }
+            Some(distance) => Ok(Measure::Distance(distance)),
+            None => call.metric(self.metric).map(Measure::Metric),
+        }
+    }
+}
+
 fn run(model: &Model, call: &mut Call<'_>) -> Result<Box<dyn Finding>> {
     let (inputs, mut options): (Inputs, PatchingOptions) =
         call.read_beside(&["clean", "corrupt", "metric", "distance"])?;
-    let measure = match inputs.distance {
-        Some(_) if inputs.metric.is_some() || call.metric.is_some() => {
-            bail!(InvalidArgument, "'{}' takes a metric or a distance, not both", TOOL.name)
-        }
-        Some(distance) => Measure::Distance(distance),
-        None => Measure::Metric(call.metric(inputs.metric)?),
-    };
+    let measure = inputs.measured.of(call)?;
     options.interventions = call.interventions.clone();
     let found = activation_patching_told(model, inputs.clean, inputs.corrupt, measure, &options, &mut call.progress)?;
     Ok(Box::new(found))
@@ -64,14 +77,23 @@ impl Finding for PatchingGrid {
     }
 
     fn arrays(&self) -> Result<Vec<(String, Array)>> {
-        let mut all =
-            vec![("raw".to_owned(), self.raw.to_array()?), ("normalised".to_owned(), self.normalised.to_array()?)];
-        let by_pair = [("raw_by_pair", &self.raw_by_pair), ("normalised_by_pair", &self.normalised_by_pair)];
-        for (name, grid) in by_pair {
-            if let Some(grid) = grid {
-                all.push((name.to_owned(), grid.to_array()?));
-            }
-        }
-        Ok(all)
+        grids(&self.raw, &self.normalised, &self.raw_by_pair, &self.normalised_by_pair)
     }
+}
+
+/// Grids of patches as arrays.
+pub(super) fn grids(
+    raw: &Grid,
+    normalised: &Grid,
+    raw_by_pair: &Option<Grid>,
+    normalised_by_pair: &Option<Grid>,
+) -> Result<Vec<(String, Array)>> {
+    let all = [
+        ("raw", Some(raw)),
+        ("normalised", Some(normalised)),
+        ("raw_by_pair", raw_by_pair.as_ref()),
+        ("normalised_by_pair", normalised_by_pair.as_ref()),
+    ];
+    let there = all.into_iter().filter_map(|(name, grid)| Some((name.to_owned(), grid?)));
+    there.map(|(name, grid)| Ok((name, grid.to_array()?))).collect()
 }

@@ -25,7 +25,7 @@ struct Inputs {
 }
 
 fn run(model: &Model, call: &mut Call<'_>) -> Result<Box<dyn Finding>> {
-    let (inputs, mut options): (Inputs, CausalTracingOptions) = call.read_apart(&["prompt"])?;
+    let (inputs, mut options): (Inputs, CausalTracingOptions) = call.read_beside(&["prompt"])?;
     options.interventions = call.interventions.clone();
     let noise = call.array("noise").cloned();
     Ok(Box::new(causal_tracing_told(model, inputs.prompt, &options, noise.as_ref(), &mut call.progress)?))

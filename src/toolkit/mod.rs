@@ -10,17 +10,23 @@ mod activation_patching;
 mod attention_patterns;
 mod attribution_patching;
 mod call;
+mod causal_tracing;
 mod circuit;
 mod composition_scores;
 mod copying_scores;
+mod das;
 mod direct_logit_attribution;
 mod edge_attribution;
 mod gradients;
+mod harvest;
 mod head_circuit;
 mod head_scores;
 mod integrated_gradients;
 mod logit_lens;
 mod patchscope;
+mod path_patching;
+mod probe;
+mod steering_vectors;
 mod tuned_lens;
 mod tuned_lens_train;
 
@@ -50,17 +56,23 @@ pub const TOOLS: &[Tool] = &[
     activation_patching::TOOL,
     attention_patterns::TOOL,
     attribution_patching::TOOL,
+    causal_tracing::TOOL,
     circuit::TOOL,
     composition_scores::TOOL,
     copying_scores::TOOL,
+    das::TOOL,
     direct_logit_attribution::TOOL,
     edge_attribution::TOOL,
     gradients::TOOL,
+    harvest::TOOL,
     head_circuit::TOOL,
     head_scores::TOOL,
     integrated_gradients::TOOL,
     logit_lens::TOOL,
     patchscope::TOOL,
+    path_patching::TOOL,
+    probe::TOOL,
+    steering_vectors::TOOL,
     tuned_lens::TOOL,
     tuned_lens_train::TOOL,
 ];

@@ -30,17 +30,10 @@ struct Inputs {
 
 fn run(model: &Model, call: &mut Call<'_>) -> Result<Box<dyn Finding>> {
     let (inputs, mut options): (Inputs, PathPatchingOptions) =
-        call.read_apart(&["clean", "corrupt", "metric", "distance"])?;
+        call.read_beside(&["clean", "corrupt", "metric", "distance"])?;
     let measure = inputs.measured.of(call)?;
     options.interventions = call.interventions.clone();
-    Ok(Box::new(path_patching_told(
-        model,
-        inputs.clean,
-        inputs.corrupt,
-        measure,
-        &options,
-        &mut call.progress,
-    )?))
+    Ok(Box::new(path_patching_told(model, inputs.clean, inputs.corrupt, measure, &options, &mut call.progress)?))
 }
 
 impl Finding for PathPatch {

@@ -54,8 +54,11 @@ pub fn lines(grid: &Grid, title: &str, remark: &str) -> String {
     for (k, (kind, colour)) in kinds.labels.iter().zip(COLOURS.iter().cycle()).enumerate() {
         let points = (0..across.len()).map(|i| (i, grid.at(&[i, k]))).filter(|(_, v)| v.is_finite());
         let path: Vec<String> = points.clone().map(|(i, v)| format!("{:.1},{:.1}", x(i), y(v))).collect();
-        let _ =
-            writeln!(body, "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\"/>", path.join(" "));
+        let _ = writeln!(
+            body,
+            "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\"/>",
+            path.join(" ")
+        );
         for (i, v) in points {
             let _ = writeln!(
                 body,

@@ -1,6 +1,6 @@
 //! The way that always works: forks of the unpatched run, several as rows of a batch, from the patched layer on.
 
-use super::place::{Row, patched};
+use super::place::{Row, patched, share_below};
 use super::sweep::Sweep;
 use crate::core::trace::Trace;
 use crate::error::Result;
@@ -20,10 +20,7 @@ impl Sweep<'_> {
         let width = self.prompts.iter().map(Vec::len).max().unwrap_or(1);
         let at_once = (self.rows_at_once(width) / n.max(1)).max(1);
         for same_layer in rows.chunk_by(|a, b| a.cell.first == b.cell.first) {
-            // What lies below is computed once and shared by the forks.
-            if let Ok(input) = base.get(&format!("layers.{}.input", same_layer[0].cell.first)) {
-                input.eval()?;
-            }
+            share_below(&base, same_layer[0].cell.first)?;
             for cells in same_layer.chunks(at_once) {
                 let all: Vec<Row<'_>> = cells.iter().flat_map(|r| (0..n).map(|prompt| Row { prompt, ..*r })).collect();
                 let fork = base.fork_rows(cells.len())?;

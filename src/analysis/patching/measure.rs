@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::core::model::Model;
 use crate::core::tensor::{self, Array, Dtype};
-use crate::core::trace::{Trace, at_the_end};
+use crate::core::trace::{Place, Trace, at_places};
 use crate::error::Result;
 use crate::utils::{Metric, Prepared};
 
@@ -96,7 +96,9 @@ impl Distance {
             DistanceOf::Logits => trace.last_logits()?,
             DistanceOf::Residual => {
                 let state = trace.get("layers.-1.output")?;
-                tensor::squeeze(&at_the_end(&state, trace.batch()?.lengths())?, 1)?
+                let batch = trace.batch()?;
+                let last: Vec<Place> = batch.lengths().iter().enumerate().map(|(row, n)| (row, n - 1)).collect();
+                at_places(&state, &last)?
             }
         };
         tensor::cast(&vectors, Dtype::Float32)

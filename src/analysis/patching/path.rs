@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::cells::{Cell, numbered};
 use super::measure::{Measure, Score};
 use super::pairs::{Pairs, counted};
-use super::place::{Row, axis, of_prompts, patched};
+use super::place::{Row, axis, of_prompts, patched, share_below};
 use super::receivers::{Hearing, Receiver};
 use super::scores::{Averages, PairScore, gaps, unpatched};
 use crate::core::arch::tape::Slot;
@@ -340,7 +340,8 @@ impl Paths<'_> {
         let layer = rows[0].cell.first;
         let each: Vec<usize> = rows.iter().map(|r| r.prompt).collect();
         let times = rows.len() / self.prompts;
-        let frozen = self.reach(below, layer)?.fork_rows(times)?;
+        share_below(below, layer)?;
+        let frozen = below.fork_rows(times)?;
         for at in layer..self.model.num_layers() {
             let mlp = self.options.mlps == Between::Frozen || (self.options.senders == Senders::Mlp && at == layer);
             let held = [self.parts.heads[at].as_ref(), self.parts.mlps[at].as_ref().filter(|_| mlp)];
@@ -359,17 +360,10 @@ impl Paths<'_> {
             return self.score.of(&frozen, &each)?.to_vec::<f32>();
         }
         let first = self.hearing.first_layer().unwrap_or(0);
-        let open = self.reach(above, first)?.fork_rows(times)?;
+        share_below(above, first)?;
+        let open = above.fork_rows(times)?;
         self.hearing.pass(self.model, &frozen, &open)?;
         self.score.of(&open, &each)?.to_vec::<f32>()
-    }
-
-    /// A run computed up to a layer, so that its forks share what lies below.
-    fn reach<'t>(&self, trace: &'t Trace, layer: usize) -> Result<&'t Trace> {
-        if let Ok(input) = trace.get(&format!("layers.{layer}.input")) {
-            input.eval()?;
-        }
-        Ok(trace)
     }
 }
 

@@ -3,6 +3,7 @@
 use super::cells::Cell;
 use crate::core::arch::tape::Layout;
 use crate::core::tensor::{self, Array};
+use crate::core::trace::Trace;
 use crate::error::{Result, bail};
 
 /// One row of a batch: what is patched in the run of which prompt.
@@ -55,6 +56,16 @@ pub(super) fn patched(
     let ends = tensor::split_at(old, &[from as i32, to as i32], 0)?;
     let parts = [(from > 0).then_some(&ends[0]), Some(&new), (to < rows.len()).then_some(&ends[2])];
     tensor::concatenate(parts.into_iter().flatten(), 0).map(Some)
+}
+
+/// Computes what lies below a layer, once for all forks of a run, where it has a row for each prompt. Where it has not
+/// (streams on an axis of their own), nothing is built, so that forks start from the tokens.
+pub(super) fn share_below(trace: &Trace, layer: usize) -> Result<()> {
+    let name = format!("layers.{layer}.input");
+    match trace.fork()?.get(&name) {
+        Ok(input) if input.ndim() == 3 && input.dim(0) == trace.batch()?.len() => trace.get(&name)?.eval(),
+        _ => Ok(()),
+    }
 }
 
 /// Each row's prompt's row of `value`.

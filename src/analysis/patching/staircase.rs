@@ -170,14 +170,14 @@ impl Climb<'_> {
     fn patch(&self, trace: &Trace, rows: &[Row<'_>], layer: usize, cut: usize, input: &Array) -> Result<()> {
         let (model, input_site) = (self.sweep.model.inner(), self.way.stream.inputs[layer]);
         let (Some(site), Some(value)) = (self.sweep.sites[layer], &self.sweep.values[layer]) else {
-            return trace.write(input_site, input);
+            return trace.begin_at(input_site, input);
         };
         let named = |e: crate::error::Error| e.context(model.slot_name(model.slot(site)));
         if site == input_site {
             let new = patched(input, model.layout(site), rows, layer, cut, value).map_err(named)?;
-            return trace.write(site, new.as_ref().unwrap_or(input));
+            return trace.begin_at(site, new.as_ref().unwrap_or(input));
         }
-        trace.write(input_site, input)?;
+        trace.begin_at(input_site, input)?;
         let active = |r: &Row<'_>| (r.cell.first..=r.cell.last).contains(&layer);
         if !rows.iter().any(active) {
             return Ok(());
@@ -213,7 +213,7 @@ impl Climb<'_> {
         let step = self.sweep.model.trace_batch(batch, &TraceOptions::default().after(&cache))?;
         let width = state.dim(1) as i32;
         let stop = [state.dim(0) as i32, width, state.dim(2) as i32];
-        step.write(self.way.stream.inputs[layer], &tensor::slice(&state, &[0, width - 1, 0], &stop, &[1, 1, 1])?)?;
+        step.begin_at(self.way.stream.inputs[layer], &tensor::slice(&state, &[0, width - 1, 0], &stop, &[1, 1, 1])?)?;
         self.sweep.score.of(&step, prompts)?.to_vec::<f32>()
     }
 }

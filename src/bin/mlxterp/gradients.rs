@@ -44,6 +44,13 @@ impl Measured {
     }
 }
 
+impl Measured {
+    /// The right token, where there is no wrong one.
+    pub fn answer_alone(&self) -> Option<&str> {
+        self.wrong.is_none().then_some(self.answer.as_str())
+    }
+}
+
 impl Gradients {
     /// Does it and shows it.
     pub fn run(&self) -> Result<()> {

@@ -6,9 +6,13 @@ mod demo;
 mod finding;
 mod generate;
 mod gradients;
+mod harvest;
 mod heads;
 mod lens;
 mod load;
+mod patch;
+mod probe;
+mod steer;
 mod trace;
 
 use std::path::PathBuf;
@@ -79,6 +83,14 @@ enum Command {
     Lens(lens::Lens),
     /// Which parts of the model put how much into a logit.
     Dla(lens::Dla),
+    /// Put values of one run into another: activation patching, path patching, causal tracing.
+    Patch(Box<patch::Patch>),
+    /// Write the activations of sites over a data set to a folder.
+    Harvest(harvest::Harvest),
+    /// What a straight line can read off the states of texts, by layer and position.
+    Probe(probe::Probe),
+    /// Directions that tell two sets of texts apart, and a prompt steered with them.
+    Steer(steer::Steering),
     /// Learn a tuned lens from texts.
     TuneLens(lens::TuneLens),
     /// What the model itself makes of a hidden state that is put into another prompt.
@@ -114,6 +126,10 @@ fn run(command: Command) -> Result<()> {
         Command::Circuit(circuit) => circuit.run(),
         Command::Lens(lens) => lens.run(),
         Command::Dla(dla) => dla.run(),
+        Command::Patch(patch) => patch.run(),
+        Command::Harvest(harvest) => harvest.run(),
+        Command::Probe(probe) => probe.run(),
+        Command::Steer(steer) => steer.run(),
         Command::TuneLens(tune) => tune.run(),
         Command::Patchscope(patchscope) => patchscope.run(),
     }

@@ -80,7 +80,9 @@ impl Steering {
 
 /// Called in every step, before its tokens are drawn. An error ends the generation with it.
 #[derive(Clone)]
-pub struct OnStep(Arc<dyn Fn(&Step) -> Result<()> + Send + Sync>);
+pub struct OnStep(Arc<Told>);
+
+type Told = dyn Fn(&Step) -> Result<()> + Send + Sync;
 
 impl OnStep {
     /// Wraps a function.

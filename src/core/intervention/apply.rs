@@ -44,7 +44,9 @@ impl Intervention {
             Kind::AddVector { vector, strength } => {
                 let v = t::cast(&vector.0, old.dtype())?;
                 let v = if *strength == 1.0 { v } else { t::mul(&v, &t::weak(*strength, old)?)? };
-                t::add(old, &fit(&v, old)?)
+                let v = fit(&v, old)?;
+                // Nothing added leaves every bit: adding 0 would turn -0 into 0.
+                if *strength == 0.0 { Ok(old.clone()) } else { t::add(old, &v) }
             }
             Kind::ReplaceWith { value } => fit(&value.0, old),
             Kind::Clamp { low, high } => t::clip(old, *low, *high),

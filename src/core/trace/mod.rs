@@ -225,6 +225,15 @@ impl Trace {
         self.with(|run| run.cache(None))
     }
 
+    /// Puts a value in a site of a trace of which nothing was built yet, as the run below would have made it: what is below
+    /// is never built, so nothing is checked.
+    pub(crate) fn begin_at(&self, site: SiteId, value: &Array) -> Result<()> {
+        self.with(|run| {
+            run.begin_at(site, value.clone());
+            Ok(())
+        })
+    }
+
     /// [`Trace::cache`] with what some instructions remember only.
     pub(crate) fn cache_of(&self, wanted: &[u32]) -> Result<Cache> {
         self.with(|run| run.cache(Some(wanted)))

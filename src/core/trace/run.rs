@@ -11,11 +11,11 @@ use smallvec::SmallVec;
 use super::attention::Masks;
 use super::batch::Batch;
 use super::cache::{Cache, State};
-use super::edit::{Around, Edit, Met};
+use super::edit::{Around, Change, Edit, Met};
 use super::experts::{check_choice, rows_of};
 use super::kernels::{Surroundings, execute};
 use crate::core::arch::tape::{Op, Producer, Slot};
-use crate::core::model::{ExpertSite, Inner, SiteId};
+use crate::core::model::{ExpertSite, Inner, SiteId, Target};
 use crate::core::tensor::{self, Array};
 use crate::error::{Result, bail, err};
 
@@ -398,6 +398,17 @@ impl Run {
             }
         }
         Ok(())
+    }
+
+    /// Puts a value in a slot of a run that has built nothing yet: what is below is never asked for, not even its shape.
+    pub fn begin_at(&mut self, site: SiteId, value: Array) {
+        let slot = self.model.slot(site);
+        let mut edit = Edit::new(Target::Site(site), Change::Value(value.clone()));
+        edit.after = Some(value);
+        self.edited[slot as usize] = true;
+        self.memo[slot as usize] = edit.after.clone();
+        self.edits.push(edit);
+        self.edits_at.entry(slot).or_default().push(self.edits.len() - 1);
     }
 
     /// Takes the newest edit back: it turned out not to fit.

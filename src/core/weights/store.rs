@@ -11,6 +11,9 @@ use super::{Checkpoint, RawTensor, safetensors};
 use crate::core::tensor::{Array, Dtype};
 use crate::error::{Result, bail, err};
 
+/// How the names of files end that are being written.
+pub const UNFINISHED: &str = ".unfinished";
+
 /// Arrays by name, and what a file says about them.
 #[derive(Clone, Debug, Default)]
 pub struct Stored {
@@ -88,7 +91,7 @@ pub fn replace(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> io::Resu
 /// Where a file is written before it has its name.
 fn beside(path: &Path) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".unfinished");
+    name.push(UNFINISHED);
     path.with_file_name(name)
 }
 

@@ -19,7 +19,8 @@ pub use patchscope::{
     IDENTITY, Mapping, Patched, Patchscope, PatchscopeOptions, TargetPrompt, patchscope, patchscope_of,
 };
 pub use tuned::{
-    Held, Optimiser, TunedLens, TunedLensOptions, TunedTraining, train_tuned_lens, train_tuned_lens_with, tuned_lens, tuned_lens_of,
+    Held, Optimiser, TunedLens, TunedLensOptions, TunedTraining, train_tuned_lens, train_tuned_lens_with, tuned_lens,
+    tuned_lens_of,
 };
 
 use crate::error::{Result, bail};

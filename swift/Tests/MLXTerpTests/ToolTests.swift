@@ -70,3 +70,25 @@ final class ToolTests: HandleTests {
             try model.edgeAttribution(clean: clean, corrupt: [3, 7], metric: metric))
     }
 }
+
+final class PatchingTests: HandleTests {
+    private let clean: ToolOption = [1, 5, 9, 2, 8, 30]
+    private let corrupt: ToolOption = [1, 7, 9, 2, 3, 30]
+    private let metric = Metric.logitDifference(answer: 3, wrong: 7)
+
+    func testGridsTracesAndPaths() throws {
+        let model = try tiny()
+        let grid = try model.activationPatching(clean: clean, corrupt: corrupt, metric: metric, component: "z")
+        XCTAssertEqual(try grid.tensor("normalised").array(of: Float.self).count, 2 * 4)
+        let whole = try model.activationPatching(clean: clean, corrupt: corrupt, metric: metric, axes: ["layer"])
+        XCTAssertEqual(try whole.tensor("normalised").array(of: Float.self), [1, 1])
+        let trace = try model.causalTracing(clean, subject: [1, 2], answer: 3, more: ["samples": 2])
+        XCTAssertEqual(try trace.tensor("restored").array(of: Float.self).count, 2 * 6)
+        let to: ToolOption = [["input": "q", "layer": 1, "head": 2]]
+        let paths = try model.pathPatching(clean: clean, corrupt: corrupt, metric: metric, receivers: to)
+        XCTAssertEqual(try Array(paths.tensor("normalised").array(of: Float.self)[4...]), [1, 1, 1, 1])
+        let short = assertThrows(
+            .invalidArgument, try model.activationPatching(clean: clean, corrupt: [1, 2], metric: metric))
+        XCTAssertTrue(short?.message.contains("6 tokens") == true)
+    }
+}

@@ -21,7 +21,9 @@ impl Data {
                 let tokenizer = model.tokenizer()?;
                 texts.iter().map(|t| tokenizer.encode_prompt(t)).collect::<Result<Vec<_>>>()?
             }
-            Prompts::Arrays(_) => bail!(InvalidArgument, "a tuned lens is trained on texts or token ids, not on arrays"),
+            Prompts::Arrays(_) => {
+                bail!(InvalidArgument, "a tuned lens is trained on texts or token ids, not on arrays")
+            }
         };
         // A single token says little; one at a text's end is left out.
         let cut: Vec<Vec<u32>> =
@@ -111,6 +113,8 @@ mod tests {
         let rows = [vec![1; 4], vec![1; 2]];
         assert_eq!(sample(&rows, 6, 0).unwrap(), [(0, 0), (0, 1), (0, 2), (0, 3), (1, 0), (1, 1)]);
         let some = sample(&rows, 4, 7).unwrap();
-        assert!(some.len() == 4 && some.windows(2).all(|w| w[0] < w[1]) && some.iter().all(|(r, p)| *p < rows[*r].len()));
+        assert!(
+            some.len() == 4 && some.windows(2).all(|w| w[0] < w[1]) && some.iter().all(|(r, p)| *p < rows[*r].len())
+        );
     }
 }

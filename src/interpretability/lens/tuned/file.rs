@@ -87,7 +87,10 @@ pub(super) fn of_pairs(pairs: Vec<(Array, Array)>, model: Option<String>) -> Res
 fn number(a: Array, layer: usize) -> Result<Array> {
     let a = tensor::cast(&a, Dtype::Float32)?;
     if !tensor::sum_all(&tensor::abs(&a)?)?.item()?.is_finite() {
-        return Err(crate::Error::new(ErrorKind::Corrupt, format!("layer {layer}: its map has values that are no numbers")));
+        return Err(crate::Error::new(
+            ErrorKind::Corrupt,
+            format!("layer {layer}: its map has values that are no numbers"),
+        ));
     }
     Ok(a)
 }

@@ -134,4 +134,3 @@ pub fn tuned_lens_of(
     let map = |layer: i64, states: Array| lens.translate(layer as usize, &states);
     logit::read(trace, &options, "tuned lens", map, progress)
 }
-

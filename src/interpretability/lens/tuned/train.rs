@@ -140,11 +140,7 @@ pub struct TunedTraining {
 /// on held-out sequences is given back.
 ///
 /// Errors: too few texts, options out of range, a loss that is not a number (which names the step and the layer).
-pub fn train_tuned_lens(
-    model: &Model,
-    texts: impl Into<Prompts>,
-    options: &TunedLensOptions,
-) -> Result<TunedTraining> {
+pub fn train_tuned_lens(model: &Model, texts: impl Into<Prompts>, options: &TunedLensOptions) -> Result<TunedTraining> {
     train_tuned_lens_with(model, texts, options, &mut None)
 }
 
@@ -199,10 +195,8 @@ pub fn train_tuned_lens_with(
     }
     let (first, end) = (&looks[0], &looks[best.1]);
     let values = first.kl.iter().zip(&end.kl).flat_map(|(logit, tuned)| [*logit, *tuned]).collect();
-    let axes = vec![
-        Axis::new("layer", layers.iter().map(usize::to_string)),
-        Axis::new("lens", ["logit lens", "tuned lens"]),
-    ];
+    let axes =
+        vec![Axis::new("layer", layers.iter().map(usize::to_string)), Axis::new("lens", ["logit lens", "tuned lens"])];
     let kl = Grid::new(axes, values)?;
     let mut lens = best.0;
     lens.model = Some(model.inner().name.clone());
