@@ -94,6 +94,16 @@ typedef enum {
     MLXTERP_STATUS_NOT_EXECUTED = 17,
 } mlxterp_status;
 
+/// In which steps a change is made.
+typedef enum {
+    /// In every step.
+    MLXTERP_WHEN_ALWAYS = 0,
+    /// In step 0, over the prompts.
+    MLXTERP_WHEN_PREFILL = 1,
+    /// In every later step.
+    MLXTERP_WHEN_DECODE = 2,
+} mlxterp_when;
+
 /// Element types. Numbers are never used for anything else.
 typedef enum {
     MLXTERP_DTYPE_BOOL = 0,
@@ -184,6 +194,12 @@ typedef struct mlxterp_batch mlxterp_batch;
 /// Keys and values, convolution tails and recurrent states after some tokens. Immutable: each trace that was started
 /// with a cache gives a new one. Any thread may use it.
 typedef struct mlxterp_cache mlxterp_cache;
+
+/// What a change in a generation may hang on, row by row. Immutable; any thread may use it.
+typedef struct mlxterp_condition mlxterp_condition;
+
+/// A generation under way. Any thread may use it.
+typedef struct mlxterp_generation mlxterp_generation;
 
 /// A change of a site's value: what, and on which rows, positions, heads or neurons. Immutable; any thread may use it.
 typedef struct mlxterp_intervention mlxterp_intervention;
@@ -314,6 +330,56 @@ typedef struct {
 /// A hook: puts a new handle into `out_value` (the library frees it), or leaves it NULL for "unchanged". Any status but
 /// OK stops the call that ran the hook with MLXTERP_STATUS_CALLBACK. It must not use the run that called it (BUSY).
 typedef int32_t (*mlxterp_hook_fn)(void *user, const mlxterp_event *event, mlxterp_array **out_value);
+
+/// Told of every step before its tokens are drawn. The trace is lent for the call; it may be read and written. Any answer
+/// but 0 ends the generation with MLXTERP_STATUS_CALLBACK.
+typedef int32_t (*mlxterp_step_fn)(void *user, size_t step, const mlxterp_trace *trace);
+
+/// Options of mlxterp_generation_start. Begin with mlxterp_generate_options_init.
+typedef struct {
+    /// Size of this struct.
+    size_t struct_size;
+    /// The most tokens drawn for a row.
+    size_t max_tokens;
+    /// Divides the logits; 0 is greedy.
+    double temperature;
+    /// Only the `top_k` most likely tokens; 0 keeps all.
+    size_t top_k;
+    /// Only the most likely tokens that together reach this probability; 1 keeps all.
+    double top_p;
+    /// Only tokens at least this many times as likely as the most likely one; 0 keeps all.
+    double min_p;
+    /// Row `r` of a batch draws what it would draw alone with `seed + r`.
+    uint64_t seed;
+    /// Texts that end a row, `stop_count` of them.
+    const char *const *stops;
+    /// How many.
+    size_t stop_count;
+    /// Token ids that end a row, `eos_count` of them.
+    const uint32_t *eos_ids;
+    /// How many. With `eos_ids` NULL and 0 here, those that the model's files name.
+    size_t eos_count;
+    /// Site names or patterns of changes, `intervention_count` of them.
+    const char *const *patterns;
+    /// The intervention of each pattern, applied in this order in every step it is meant for.
+    const mlxterp_intervention *const *interventions;
+    /// A mlxterp_when for each. NULL: always.
+    const uint32_t *whens;
+    /// What each hangs on, NULL for nothing. NULL: nothing for all.
+    const mlxterp_condition *const *conditions;
+    /// How many.
+    size_t intervention_count;
+    /// NULL: nobody is told.
+    mlxterp_step_fn on_step;
+    /// Passed to `on_step`.
+    void *on_step_user;
+    /// Called with `on_step_user` exactly once, when the generation is over, also when it could not be started. May be NULL.
+    mlxterp_destroy_fn on_step_destroy;
+    /// 1 keeps every value of every step's trace from its start.
+    int32_t keep_all;
+    /// 1 makes a write that changed or reached nothing an error when its step's tokens are drawn.
+    int32_t strict;
+} mlxterp_generate_options;
 
 /// A metric: puts a new array handle with one number a row of the trace (a scalar for one row) into `out_value`; the
 /// library frees it. The trace is lent for the call; it may be read and written. Any status but OK stops the tool with
@@ -450,6 +516,16 @@ mlxterp_status mlxterp_model_decode(const mlxterp_model *model,
 /// Text of one token, with the space before it where it has one. Free with mlxterp_string_free.
 mlxterp_status mlxterp_model_token_to_str(const mlxterp_model *model, uint32_t id, char **out_text);
 
+/// A conversation as the model's chat template writes it. `messages_json` is a list of messages, objects with "role" and
+/// "content"; `add_generation_prompt` ends the text where the assistant's answer begins; `extra_json` is an object with
+/// further names for the template ("tools", "enable_thinking", …; "chat_template" is another template), NULL for none.
+/// Free with mlxterp_string_free.
+mlxterp_status mlxterp_model_apply_chat_template(const mlxterp_model *model,
+                                                 const char *messages_json,
+                                                 bool add_generation_prompt,
+                                                 const char *extra_json,
+                                                 char **out_text);
+
 /// A model from a description (its text, or the name of a shipped one), a config (a JSON object), and `count` arrays under
 /// the names that the description knows. Buffers and dtypes are used as they are: nothing is copied unless
 /// `options->dtype` asks for another dtype. The model shares the arrays; the caller's handles stay the caller's. Of
@@ -484,6 +560,14 @@ void mlxterp_opaque_free(mlxterp_opaque *opaque);
 mlxterp_status mlxterp_batch_from_texts(const mlxterp_model *model,
                                         const char *const *texts,
                                         size_t count,
+                                        mlxterp_batch **out_batch);
+
+/// Conversations through the model's chat template, one row each, up to where the assistant's answer begins.
+/// `messages_json` is a list of messages (objects with "role" and "content"), or a list of such lists; `extra_json` is an
+/// object with further names for the template, NULL for none.
+mlxterp_status mlxterp_batch_from_chats(const mlxterp_model *model,
+                                        const char *messages_json,
+                                        const char *extra_json,
                                         mlxterp_batch **out_batch);
 
 /// Takes token ids as they are: `lengths[r]` ids of row `r` follow those of row `r - 1` in `ids`.
@@ -583,6 +667,9 @@ mlxterp_status mlxterp_trace_fork_rows(const mlxterp_trace *trace, size_t n, mlx
 /// Evaluates the norms. Free with mlxterp_string_free.
 mlxterp_status mlxterp_trace_receipts_json(const mlxterp_trace *trace, char **out_text);
 
+/// Which step of a generation the trace is; 0 in a plain forward, and when `trace` is not a live handle.
+size_t mlxterp_trace_step(const mlxterp_trace *trace);
+
 /// The tokens of the trace, as a batch handle of the caller's.
 mlxterp_status mlxterp_trace_batch(const mlxterp_trace *trace, mlxterp_batch **out_batch);
 
@@ -661,6 +748,84 @@ bool mlxterp_intervention_equal(const mlxterp_intervention *a, const mlxterp_int
 
 /// Ends a handle. NULL is fine.
 void mlxterp_intervention_free(mlxterp_intervention *intervention);
+
+/// True for a row while `direction . value + bias` is greater than `threshold` (with `below`: less), where `value` is what
+/// `site` (of shape `[row, position, feature]`) has at the row's last position. `direction` is `[feature]`.
+mlxterp_status mlxterp_condition_new(const char *site,
+                                     const mlxterp_array *direction,
+                                     double bias,
+                                     double threshold,
+                                     bool below,
+                                     mlxterp_condition **out_condition);
+
+/// In words. Free with mlxterp_string_free.
+mlxterp_status mlxterp_condition_describe(const mlxterp_condition *condition, char **out_text);
+
+/// Ends a handle. NULL is fine.
+void mlxterp_condition_free(mlxterp_condition *condition);
+
+/// Fills in the defaults (greedy, 128 tokens) of a struct of `struct_size` bytes: what a C program calls as
+/// mlxterp_generate_options_init(&options).
+mlxterp_status mlxterp_generate_options_init_sized(mlxterp_generate_options *options, size_t struct_size);
+
+/// Fills in the defaults of the fields that the struct had in the first version. The header puts a macro before it that
+/// knows the struct's size; a language without macros calls mlxterp_generate_options_init_sized.
+mlxterp_status mlxterp_generate_options_init(mlxterp_generate_options *options);
+
+/// Starts a generation from a batch of tokens. Nothing is computed. `options` may be NULL.
+mlxterp_status mlxterp_generation_start(const mlxterp_model *model,
+                                        const mlxterp_batch *batch,
+                                        const mlxterp_generate_options *options,
+                                        mlxterp_generation **out_generation);
+
+/// The trace of the next step, to be read and written until its tokens are drawn; NULL when every row has ended. The
+/// tokens of the step before are drawn first, if nobody has. An error ends the generation; the rows stay as they are.
+mlxterp_status mlxterp_generation_next(const mlxterp_generation *generation, mlxterp_trace **out_trace);
+
+/// Draws the tokens of the step that was begun last, if nobody has. From here on, writes to its trace come too late.
+mlxterp_status mlxterp_generation_draw(const mlxterp_generation *generation);
+
+/// The token that a row drew in the step that was begun last, drawn now unless it was drawn already; -1 for a row that had
+/// ended before.
+mlxterp_status mlxterp_generation_token(const mlxterp_generation *generation,
+                                        size_t row,
+                                        int64_t *out_token);
+
+/// The text of a row that became complete with the step that was begun last; often empty, never part of a character.
+/// Free with mlxterp_string_free.
+mlxterp_status mlxterp_generation_piece(const mlxterp_generation *generation, size_t row, char **out_text);
+
+/// What the step that was begun last drew, as a JSON list with an entry a row: `{"token", "text", "finish"}`, null for a row
+/// that had ended before; "finish" is null, "eos", "stop" or "length". Free with mlxterp_string_free.
+mlxterp_status mlxterp_generation_drawn_json(const mlxterp_generation *generation,
+                                             char **out_text);
+
+/// Runs to the end.
+mlxterp_status mlxterp_generation_run(const mlxterp_generation *generation);
+
+/// Whether no step will follow. True when `generation` is not a live handle.
+bool mlxterp_generation_is_done(const mlxterp_generation *generation);
+
+/// Tokens that a row has drawn: writes at most `capacity` ids to `ids` (NULL when 0) and their count to `out_count`.
+mlxterp_status mlxterp_generation_tokens(const mlxterp_generation *generation,
+                                         size_t row,
+                                         uint32_t *ids,
+                                         size_t capacity,
+                                         size_t *out_count);
+
+/// The text of a row so far, up to the stop string that ended it. Free with mlxterp_string_free.
+mlxterp_status mlxterp_generation_text(const mlxterp_generation *generation, size_t row, char **out_text);
+
+/// Every row as far as it has come, as a JSON list of `{"prompt": ids, "tokens": ids, "text", "finish", "stop"}`; "finish"
+/// is null while the row goes on, then "eos", "stop" or "length"; "stop" is the stop string. Free with mlxterp_string_free.
+mlxterp_status mlxterp_generation_rows_json(const mlxterp_generation *generation,
+                                            char **out_text);
+
+/// What the model remembers of the prompts and of the tokens that were run so far; those drawn last are not among them.
+mlxterp_status mlxterp_generation_cache(const mlxterp_generation *generation, mlxterp_cache **out_cache);
+
+/// Ends a handle. Traces of its steps stay. NULL is fine.
+void mlxterp_generation_free(mlxterp_generation *generation);
 
 /// A second handle on the same value, to be freed on its own. NULL when `array` is not a live handle.
 mlxterp_array *mlxterp_array_retain(const mlxterp_array *array);
@@ -878,6 +1043,7 @@ mlxterp_status mlxterp_result_array(const mlxterp_result *result, const char *na
 /* Filled in to the size that this header gives them, whichever library is met. */
 #define mlxterp_model_options_init(options) mlxterp_model_options_init_sized((options), sizeof *(options))
 #define mlxterp_trace_options_init(options) mlxterp_trace_options_init_sized((options), sizeof *(options))
+#define mlxterp_generate_options_init(options) mlxterp_generate_options_init_sized((options), sizeof *(options))
 #define mlxterp_tool_inputs_init(options) mlxterp_tool_inputs_init_sized((options), sizeof *(options))
 
 #if defined(__clang__)

@@ -22,6 +22,7 @@
 #include "mlxterp.h"
 #include "mlxterp/array.hpp"
 #include "mlxterp/error.hpp"
+#include "mlxterp/generation.hpp"
 #include "mlxterp/handle.hpp"
 #include "mlxterp/intervention.hpp"
 #include "mlxterp/model.hpp"

@@ -8,7 +8,7 @@ use mlxterp::analysis::attention::*;
 use mlxterp::core::model::{LoadOptions, Model};
 use mlxterp::core::tensor::{self, Array};
 use mlxterp::core::trace::TraceOptions;
-use support::entry::{Entry, Stored};
+use support::entry::{Entry, Stored, asked_for};
 use support::*;
 
 fn induction() -> Model {
@@ -31,7 +31,8 @@ fn same(got: &[f32], want: &[f32], bound: f32, what: &str) {
     assert_eq!(got.len(), want.len(), "{what}");
     assert!(got.iter().zip(want).all(|(a, b)| a.is_nan() == b.is_nan()), "{what}: not a number in other places");
     let numbers = |x: &[f32]| x.iter().copied().filter(|v| !v.is_nan()).collect::<Vec<_>>();
-    assert_close(&numbers(got), &numbers(want), bound, what);
+    let off = assert_close(&numbers(got), &numbers(want), bound, what);
+    println!("{what}: {off:.1e}");
 }
 
 #[test]
@@ -126,15 +127,15 @@ fn circuits_equal_the_whole_matrices() {
     let model = induction();
     let found = head_circuit(&model, 1, 6).unwrap();
     assert!(found.left_out.is_empty(), "{:?}", found.left_out);
-    same(&values(&found.qk.product().unwrap()), expected.get("induction.qk"), 1e-5, "QK");
-    same(&values(&found.ov.product().unwrap()), expected.get("induction.ov"), 1e-5, "OV");
-    same(&found.qk_singular, expected.get("induction.qk.singular"), 1e-5, "singular values of QK");
+    same(&values(&found.qk.product().unwrap()), expected.get("induction.qk"), 2e-6, "QK");
+    same(&values(&found.ov.product().unwrap()), expected.get("induction.ov"), 2e-6, "OV");
+    same(&found.qk_singular, expected.get("induction.qk.singular"), 2e-6, "singular values of QK");
     let sizes: Vec<f32> = found.ov_eigenvalues.iter().map(|e| e.size()).collect();
-    same(&sizes, expected.get("induction.ov.eigenvalue_sizes"), 1e-4, "eigenvalues of OV");
+    same(&sizes, expected.get("induction.ov.eigenvalue_sizes"), 1e-5, "eigenvalues of OV");
     let composition = composition_scores(&model, None).unwrap();
-    same(&composition.scores.values, expected.get("induction.composition"), 2e-5, "composition");
+    same(&composition.scores.values, expected.get("induction.composition"), 1e-5, "composition");
     let copying = copying_scores(&model, None).unwrap();
-    same(&copying.scores.values, expected.get("induction.copying"), 1e-4, "copying");
+    same(&copying.scores.values, expected.get("induction.copying"), 1e-5, "copying");
     let full = full_ov_circuit(&model, 1, 6).unwrap();
     assert_eq!(full.shape(), [128, 128]);
     let all = full.eigenvalues().unwrap();
@@ -146,12 +147,13 @@ fn circuits_equal_the_whole_matrices() {
 #[test]
 fn circuits_of_packed_weights_equal_the_unpacked_files() {
     let expected = expected();
-    let model = smollm2();
+    let packed = LoadOptions { keep_quantised: Some(true), ..LoadOptions::default() };
+    let model = load(&smollm2_path(), &packed);
     let layers = [0, 7, 10];
     let composition = composition_scores(&model, Some(&layers)).unwrap();
-    same(&composition.scores.values, expected.get("smollm2.composition"), 1e-4, "composition");
+    same(&composition.scores.values, expected.get("smollm2.composition"), 1e-5, "composition");
     let copying = copying_scores(&model, Some(&layers)).unwrap();
-    same(&copying.scores.values, expected.get("smollm2.copying"), 2e-3, "copying");
+    same(&copying.scores.values, expected.get("smollm2.copying"), 1e-5, "copying");
     assert_eq!(composition.left_out, ["rotations by position"]);
     assert!(copying.left_out.is_empty(), "values do not turn: {:?}", copying.left_out);
 }
@@ -329,6 +331,9 @@ fn circuits_are_what_every_architecture_computes() {
         }
     }
     println!("{checked:?}\nunsupported:\n{}\nin front: {}", unsupported.join("\n"), in_front.join(", "));
+    if asked_for().is_some() {
+        return;
+    }
     let least = |what: &str| checked.get(what).copied().unwrap_or(0);
     assert!(least("values") >= 200 && least("scores") >= 120 && least("results") >= 180, "{checked:?}");
 }

@@ -7,12 +7,13 @@ use std::collections::BTreeMap;
 
 use mlxterp::ErrorKind;
 use mlxterp::analysis::circuits::{
-    Ablation, AcdcOptions, Circuit, Edge, EdgeAttribution, EdgeAttributionOptions, EdgeMethod, EvaluateOptions, acdc,
-    edge_attribution, evaluate_circuit,
+    Ablation, AcdcOptions, Circuit, Edge, EdgeAttribution, EdgeAttributionOptions, EdgeMethod, EvaluateOptions, Graph,
+    Receiver, Sender, acdc, edge_attribution, evaluate_circuit,
 };
+use mlxterp::core::intervention::Intervention;
 use mlxterp::core::model::{LoadOptions, Model};
-use mlxterp::core::tensor::{self, Array};
-use mlxterp::core::trace::TraceOptions;
+use mlxterp::core::tensor::{self, Array, Dtype};
+use mlxterp::core::trace::{Trace, TraceOptions};
 use mlxterp::toolkit::{Call, run};
 use mlxterp::utils::Metric;
 use serde_json::{Value, json};
@@ -115,6 +116,42 @@ fn edge_attributions_equal_autograds() {
 }
 
 #[test]
+fn integrated_edges_out_of_the_embedding_add_up_to_patching_it() {
+    // What the way from corrupt to clean input is worth comes in by these edges and no others.
+    for kind in ["llama", "gemma2", "cohere"] {
+        let (model, clean, corrupt) = entry(kind);
+        let off = |steps: usize| {
+            let options = EdgeAttributionOptions { method: EdgeMethod::EapIg, steps, ..Default::default() };
+            let found = edge_attribution(&model, clean.clone(), corrupt.clone(), &metric(), &options, None).unwrap();
+            let sum: f32 = found.edges.iter().filter(|e| e.from == Sender::Embed).map(|e| e.score).sum();
+            let whole = found.corrupt[0] - found.clean[0];
+            assert!(whole.abs() > 0.05, "{kind}: nothing to add up to");
+            (sum - whole).abs() / whole.abs()
+        };
+        let (coarse, fine) = (off(1), off(300));
+        println!("{kind}: off by {coarse:.4} of it with one step, by {fine:.6} with 300");
+        assert!(fine < 2e-3 && fine < coarse, "{kind}: {coarse} {fine}");
+    }
+}
+
+#[test]
+fn half_precision_finds_the_same_edges() {
+    let path = fixture("induction");
+    let (clean, corrupt, metric) = induction_pairs(4);
+    let top = |dtype: Dtype, method: EdgeMethod| {
+        let model = load(&path, &LoadOptions { dtype: Some(dtype), ..LoadOptions::default() });
+        let options = EdgeAttributionOptions { method, ..Default::default() };
+        let found = edge_attribution(&model, clean.clone(), corrupt.clone(), &metric, &options, None).unwrap();
+        let mut top: Vec<String> = found.edges.iter().take(5).map(name).collect();
+        top.sort();
+        top
+    };
+    for method in [EdgeMethod::Exact, EdgeMethod::Eap] {
+        assert_eq!(top(Dtype::Bfloat16, method), top(Dtype::Float32, method), "{method}");
+    }
+}
+
+#[test]
 fn the_search_keeps_what_the_published_loop_keeps() {
     let (model, facts) = (tiny("llama"), facts());
     for (threshold, expected) in facts["acdc"].as_object().unwrap() {
@@ -177,6 +214,53 @@ fn entry(name: &str) -> (Model, Vec<u32>, Vec<u32>) {
     (model, clean, corrupt)
 }
 
+/// An edge patched by hand, with reads and writes of whole traces: what the sender adds otherwise, what the receiver makes of
+/// the stream with that in it, and a clean run in which that receiver, and no other, has it.
+fn by_hand(model: &Model, clean: &[u32], corrupt: &[u32], graph: &Graph, e: &Edge) -> f32 {
+    let trace = |ids: &[u32]| model.trace(ids).unwrap();
+    let read = |ids: &[u32], site: &str| trace(ids).get(site).unwrap();
+    let apart = |site: &str| tensor::sub(&read(corrupt, site), &read(clean, site)).unwrap();
+    let change = match e.from {
+        Sender::Embed => apart("layers.0.resid_pre"),
+        Sender::Mlp { layer } => apart(&format!("layers.{layer}.mlp_add")),
+        Sender::Head { layer, head } => {
+            let (z, add) = (format!("layers.{layer}.attn.z"), format!("layers.{layer}.attn_add"));
+            let other = trace(clean);
+            other.intervene(&z, Intervention::replace_with(read(corrupt, &z)).heads([head as i64])).unwrap();
+            tensor::sub(&other.get(&add).unwrap(), &read(clean, &add)).unwrap()
+        }
+    };
+    // What stands at `site` when the stream has the change in it.
+    let made = |stream: &str, site: &str| {
+        let other = trace(clean);
+        other.set(stream, &tensor::add(&read(clean, stream), &change).unwrap()).unwrap();
+        other.get(site).unwrap()
+    };
+    let run = trace(clean);
+    let part = |layer: usize, value: &str, head: usize| {
+        let site = format!("layers.{layer}.attn.{value}");
+        let new = made(&format!("layers.{layer}.resid_pre"), &site);
+        run.intervene(&site, Intervention::replace_with(new).heads([head as i64])).unwrap();
+    };
+    match e.to {
+        Receiver::Query { layer, head } => part(layer, "q", head),
+        Receiver::Key { layer, group } => part(layer, "k", group),
+        Receiver::Value { layer, group } => part(layer, "v", group),
+        Receiver::Mlp { layer } => {
+            let stream = if graph.layers[layer].mlp_sees_attention { "resid_mid" } else { "resid_pre" };
+            let site = format!("layers.{layer}.mlp.input");
+            run.set(&site, &made(&format!("layers.{layer}.{stream}"), &site)).unwrap();
+        }
+        Receiver::Logits => {
+            let last = "layers.-1.output";
+            run.set(last, &tensor::add(&read(clean, last), &change).unwrap()).unwrap();
+        }
+    }
+    let metric = metric().prepare(model, 1).unwrap();
+    let at = |t: &Trace| values(&metric.of_trace(t).unwrap())[0];
+    at(&run) - at(&trace(clean))
+}
+
 #[test]
 fn edges_mean_the_same_on_every_kind_of_stream() {
     for kind in STREAMS {
@@ -201,6 +285,11 @@ fn edges_mean_the_same_on_every_kind_of_stream() {
             let rest = exact.edges.iter().filter(|o| (o.from, o.to) != (e.from, e.to)).cloned().collect();
             let cut = evaluate(rest);
             assert!((cut.circuit - cut.full - e.score).abs() < 2e-4 * span.max(1.0), "{kind} {e}: {cut}");
+        }
+        // And is what reads and writes of whole traces make of it.
+        for e in exact.edges.iter().step_by(exact.edges.len() / 40 + 1) {
+            let hand = by_hand(&model, &clean, &corrupt, graph, e);
+            assert!((hand - e.score).abs() < 1e-4 * span.max(1.0), "{kind} {e}: by hand {hand}");
         }
         let eap = with(EdgeMethod::Eap).unwrap();
         let correlation = {
@@ -253,7 +342,7 @@ fn pairs_of_several_lengths_are_averaged() {
 #[test]
 fn edges_are_those_of_the_edited_model() {
     let model = tiny("llama");
-    let silent = mlxterp::core::intervention::Intervention::zero_out().heads([1]);
+    let silent = Intervention::zero_out().heads([1]);
     let runs = TraceOptions::default().with("layers.0.attn.z", silent);
     let options = EdgeAttributionOptions { method: EdgeMethod::Exact, runs, ..Default::default() };
     let found = edge_attribution(&model, vec![1u32, 5, 9, 2], vec![1u32, 5, 11, 2], &metric(), &options, None).unwrap();

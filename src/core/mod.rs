@@ -1,6 +1,7 @@
 //! What a trace needs, in the order data flows: each room knows only those above it.
 
 pub mod arch;
+pub mod generation;
 pub mod hub;
 pub mod intervention;
 pub mod model;

@@ -2,10 +2,12 @@
 
 use std::ffi::c_char;
 
+use serde_json::Value;
+
 use super::array::{array, hand_out, mlxterp_array};
 use super::door::{door, list, list_by_row, output, text};
 use super::library::mlxterp_status;
-use super::model::mlxterp_model;
+use super::model::{extra, mlxterp_model, parsed};
 use super::registry::{Handle, borrow, give, take};
 use crate::core::model::Prompts;
 use crate::core::trace::Batch;
@@ -38,6 +40,26 @@ pub unsafe extern "C" fn mlxterp_batch_from_texts(
         let read = |t: &*const c_char| text(*t, "a text").map(str::to_owned);
         let texts = list(texts, count, "texts")?.iter().map(read).collect::<Result<Vec<_>>>()?;
         borrow(model)?.0.batch(Prompts::Text(texts))
+    })
+}
+
+/// Conversations through the model's chat template, one row each, up to where the assistant's answer begins.
+/// `messages_json` is a list of messages (objects with "role" and "content"), or a list of such lists; `extra_json` is an
+/// object with further names for the template, NULL for none.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mlxterp_batch_from_chats(
+    model: *const mlxterp_model,
+    messages_json: *const c_char,
+    extra_json: *const c_char,
+    out_batch: *mut *mut mlxterp_batch,
+) -> mlxterp_status {
+    hand_out_batch(out_batch, || {
+        let model = &borrow(model)?.0;
+        let conversations = match parsed(text(messages_json, "messages_json")?, "messages_json")? {
+            Value::Array(rows) if rows.first().is_some_and(Value::is_array) => rows,
+            one => vec![one],
+        };
+        model.chat(&conversations, &extra(extra_json)?)
     })
 }
 

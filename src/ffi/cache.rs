@@ -15,7 +15,7 @@ impl Handle for mlxterp_cache {
     const NOUN: &'static str = "cache";
 }
 
-fn hand_out_cache(out: *mut *mut mlxterp_cache, work: impl FnOnce() -> Result<Cache>) -> mlxterp_status {
+pub(super) fn hand_out_cache(out: *mut *mut mlxterp_cache, work: impl FnOnce() -> Result<Cache>) -> mlxterp_status {
     door(|| {
         let out = output(out, std::ptr::null_mut(), "out_cache")?;
         *out = give(mlxterp_cache(work()?));

@@ -2,6 +2,8 @@
 
 use std::ffi::{c_char, c_void};
 
+use serde_json::{Map, Value};
+
 use super::array::{hand_out, mlxterp_array};
 use super::batch::mlxterp_batch;
 use super::door::{door, fill_struct, hand_out_text, list, optional_text, output, read_struct, text};
@@ -319,4 +321,37 @@ pub unsafe extern "C" fn mlxterp_model_token_to_str(
     out_text: *mut *mut c_char,
 ) -> mlxterp_status {
     hand_out_text(out_text, || tokenizer(model)?.token_to_str(id))
+}
+
+/// A conversation as the model's chat template writes it. `messages_json` is a list of messages, objects with "role" and
+/// "content"; `add_generation_prompt` ends the text where the assistant's answer begins; `extra_json` is an object with
+/// further names for the template ("tools", "enable_thinking", …; "chat_template" is another template), NULL for none.
+/// Free with mlxterp_string_free.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mlxterp_model_apply_chat_template(
+    model: *const mlxterp_model,
+    messages_json: *const c_char,
+    add_generation_prompt: bool,
+    extra_json: *const c_char,
+    out_text: *mut *mut c_char,
+) -> mlxterp_status {
+    hand_out_text(out_text, || {
+        let tokenizer = tokenizer(model)?;
+        let messages = parsed(text(messages_json, "messages_json")?, "messages_json")?;
+        tokenizer.apply_chat_template(&messages, add_generation_prompt, &extra(extra_json)?)
+    })
+}
+
+/// JSON of the caller's.
+pub(super) fn parsed(text: &str, name: &str) -> Result<Value> {
+    serde_json::from_str(text).map_err(|e| err!(InvalidArgument, "{name} is not JSON: {e}"))
+}
+
+/// Further names for a chat template.
+pub(super) fn extra(pointer: *const c_char) -> Result<Map<String, Value>> {
+    match optional_text(pointer, "extra_json")?.map(|t| parsed(t, "extra_json")).transpose()? {
+        None | Some(Value::Null) => Ok(Map::new()),
+        Some(Value::Object(names)) => Ok(names),
+        Some(other) => bail!(InvalidArgument, "extra_json is {other}: it must be an object"),
+    }
 }

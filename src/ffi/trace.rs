@@ -85,6 +85,7 @@ fn read_options(pointer: *const mlxterp_trace_options) -> Result<TraceOptions> {
         keep: if o.keep_all != 0 { Keep::All } else { Keep::Read },
         strict: o.strict != 0,
         cache: if o.cache.is_null() { None } else { Some(borrow(o.cache)?.0.clone()) },
+        step: 0,
     })
 }
 
@@ -191,6 +192,12 @@ pub unsafe extern "C" fn mlxterp_trace_receipts_json(
     out_text: *mut *mut c_char,
 ) -> mlxterp_status {
     hand_out_text(out_text, || json(&borrow(trace)?.0.receipts()?))
+}
+
+/// Which step of a generation the trace is; 0 in a plain forward, and when `trace` is not a live handle.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mlxterp_trace_step(trace: *const mlxterp_trace) -> usize {
+    borrow(trace).and_then(|t| t.0.step()).unwrap_or(0)
 }
 
 /// The tokens of the trace, as a batch handle of the caller's.

@@ -29,7 +29,8 @@ struct Given {
 }
 
 fn run(model: &Model, call: &mut Call<'_>) -> Result<Box<dyn Finding>> {
-    let (given, mut options): (Given, AttributionPatchingOptions) = call.read_beside(&["clean", "corrupt", "metric"])?;
+    let (given, mut options): (Given, AttributionPatchingOptions) =
+        call.read_beside(&["clean", "corrupt", "metric"])?;
     options.runs = call.trace_options();
     let metric = call.metric(given.metric)?;
     Ok(Box::new(attribution_patching(model, given.clean, given.corrupt, &metric, &options)?))
@@ -52,16 +53,12 @@ impl Finding for AttributionPatching {
             ("MLP", &self.mlp),
             ("Heads, all positions", &self.heads),
         ];
-        let mut figure: String = tables
-            .into_iter()
-            .filter_map(|(title, grid)| grid.as_ref().map(|g| heatmap(g, title, &remark)))
-            .collect();
+        let mut figure: String =
+            tables.into_iter().filter_map(|(title, grid)| grid.as_ref().map(|g| heatmap(g, title, &remark))).collect();
         if !self.neurons.is_empty() {
             let names = self.neurons.iter().map(|n| format!("layer {} neuron {}", n.layer, n.neuron));
-            let grid = Grid {
-                axes: vec![Axis::new("neuron", names)],
-                values: self.neurons.iter().map(|n| n.score).collect(),
-            };
+            let grid =
+                Grid { axes: vec![Axis::new("neuron", names)], values: self.neurons.iter().map(|n| n.score).collect() };
             figure.push_str(&bars(&grid, "Neurons, all positions"));
         }
         figure

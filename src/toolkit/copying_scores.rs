@@ -9,7 +9,7 @@ use crate::core::model::Model;
 use crate::core::tensor::Array;
 use crate::error::Result;
 use crate::utils::Finding;
-use crate::visualization::heatmap;
+use crate::visualization::heatmap_up_to;
 
 pub(super) const TOOL: Tool = Tool {
     name: "copying_scores",
@@ -35,7 +35,12 @@ impl Finding for Copying {
     }
 
     fn figure(&self) -> String {
-        heatmap(&self.scores, "Copying", "sum of the eigenvalues of the full OV circuit by the sum of their sizes")
+        heatmap_up_to(
+            &self.scores,
+            1.0,
+            "Copying",
+            "sum of the eigenvalues of the full OV circuit by the sum of their sizes",
+        )
     }
 
     fn arrays(&self) -> Result<Vec<(String, Array)>> {

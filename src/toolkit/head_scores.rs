@@ -9,7 +9,7 @@ use crate::core::model::{Model, Prompts};
 use crate::core::tensor::Array;
 use crate::error::{Result, bail};
 use crate::utils::Finding;
-use crate::visualization::heatmap;
+use crate::visualization::heatmap_up_to;
 
 pub(super) const TOOL: Tool = Tool {
     name: "head_scores",
@@ -68,8 +68,9 @@ impl Finding for HeadScores {
 
     fn figure(&self) -> String {
         let remark = "mean attention to such keys, less what an even pattern would give them";
-        let drawn =
-            SCORES.iter().filter_map(|kind| Some(heatmap(&self.of(kind).ok()?, &kind.replace('_', " "), remark)));
+        let drawn = SCORES
+            .iter()
+            .filter_map(|kind| Some(heatmap_up_to(&self.of(kind).ok()?, 1.0, &kind.replace('_', " "), remark)));
         drawn.collect()
     }
 

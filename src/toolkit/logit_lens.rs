@@ -22,18 +22,15 @@ pub(super) const TOOL: Tool = Tool {
 /// What a lens takes besides what it reads.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Inputs {
-    pub prompts: Prompts,
+struct Inputs {
+    prompts: Prompts,
     /// What colours the figure.
     #[serde(default)]
-    pub shade: Shade,
+    shade: Shade,
 }
 
-/// The options of [`Inputs`].
-pub(super) const INPUTS: [&str; 2] = ["prompts", "shade"];
-
 fn run(model: &Model, call: &mut Call<'_>) -> Result<Box<dyn Finding>> {
-    let (inputs, options): (Inputs, LensOptions) = call.read_beside(&INPUTS)?;
+    let (inputs, options): (Inputs, LensOptions) = call.read_beside(&["prompts", "shade"])?;
     let trace = model.trace_with(inputs.prompts, &call.trace_options())?;
     let lens = lens_of(&trace, &options, &mut call.progress)?;
     Ok(Box::new(Seen { kind: TOOL.name, lens, shade: inputs.shade }))

@@ -14,14 +14,21 @@ mod causal_tracing;
 mod circuit;
 mod composition_scores;
 mod copying_scores;
+mod das;
 mod direct_logit_attribution;
 mod edge_attribution;
 mod gradients;
+mod harvest;
 mod head_circuit;
 mod head_scores;
 mod integrated_gradients;
 mod logit_lens;
+mod patchscope;
 mod path_patching;
+mod probe;
+mod steering_vectors;
+mod tuned_lens;
+mod tuned_lens_train;
 
 pub use call::Call;
 
@@ -53,14 +60,21 @@ pub const TOOLS: &[Tool] = &[
     circuit::TOOL,
     composition_scores::TOOL,
     copying_scores::TOOL,
+    das::TOOL,
     direct_logit_attribution::TOOL,
     edge_attribution::TOOL,
     gradients::TOOL,
+    harvest::TOOL,
     head_circuit::TOOL,
     head_scores::TOOL,
     integrated_gradients::TOOL,
     logit_lens::TOOL,
+    patchscope::TOOL,
     path_patching::TOOL,
+    probe::TOOL,
+    steering_vectors::TOOL,
+    tuned_lens::TOOL,
+    tuned_lens_train::TOOL,
 ];
 
 /// The tool of a name; an error with the nearest names when there is none.

@@ -35,11 +35,13 @@ const STEP_Y: f32 = 84.0;
 const BOX_X: f32 = 64.0;
 const BOX_Y: f32 = 26.0;
 const MARGIN: f32 = 24.0;
+/// To the left and right, where long edges swing out.
+const SIDE: f32 = 72.0;
 
 /// An SVG of a graph. `kinds` are the names of the edges' colours, at most five.
 pub fn graph(nodes: &[GraphNode], edges: &[GraphEdge], kinds: &[&str], title: &str, remark: &str) -> String {
     let places = places(nodes, edges);
-    let width = places.iter().fold(0.0_f32, |m, (x, _)| m.max(*x)) + BOX_X / 2.0 + MARGIN;
+    let width = places.iter().fold(0.0_f32, |m, (x, _)| m.max(*x)) + BOX_X / 2.0 + SIDE;
     let height = places.iter().fold(0.0_f32, |m, (_, y)| m.max(*y)) + BOX_Y / 2.0 + MARGIN;
     let most = edges.iter().filter(|e| e.weight.is_finite()).fold(0.0_f32, |m, e| m.max(e.weight.abs()));
     let mut body = String::from("<p>");
@@ -56,7 +58,8 @@ pub fn graph(nodes: &[GraphNode], edges: &[GraphEdge], kinds: &[&str], title: &s
         let (y1, y2) = (y1 - BOX_Y / 2.0, y2 + BOX_Y / 2.0);
         // Several kinds between two nodes run beside each other; long edges swing out, past what stands between.
         let aside = (e.kind as f32 - 1.5) * 7.0;
-        let swing = if (y1 - y2) > STEP_Y { aside.signum() * (y1 - y2 - STEP_Y).sqrt() * 2.2 } else { 0.0 };
+        let over = (y1 - y2) / STEP_Y - 1.0;
+        let swing = if over > 0.0 { aside.signum() * (BOX_X + 7.0 * over) } else { 0.0 };
         let bend = (y1 - y2) * 0.45;
         let wide = if most > 0.0 && e.weight.is_finite() { 0.8 + 3.7 * e.weight.abs() / most } else { 1.0 };
         let dash = if e.weight < 0.0 { " stroke-dasharray=\"6 4\"" } else { "" };
@@ -129,7 +132,7 @@ fn places(nodes: &[GraphNode], edges: &[GraphEdge]) -> Vec<(f32, f32)> {
     let top = used.len() as f32 - 1.0;
     let height = |node: &GraphNode| used.binary_search(&node.rank).unwrap_or_default() as f32;
     let place = |(node, x): (&GraphNode, f32)| {
-        (MARGIN + BOX_X / 2.0 + 20.0 + x * STEP_X, MARGIN + BOX_Y / 2.0 + (top - height(node)) * STEP_Y)
+        (SIDE + BOX_X / 2.0 + x * STEP_X, MARGIN + BOX_Y / 2.0 + (top - height(node)) * STEP_Y)
     };
     nodes.iter().zip(x).map(place).collect()
 }

@@ -8,10 +8,14 @@ use crate::utils::Grid;
 /// A table of cells, the first axis downwards, the second across; blue above zero, red below, darkest at the largest
 /// number by size. Grids of other than two axes are shown as their text.
 pub fn heatmap(grid: &Grid, title: &str, remark: &str) -> String {
+    heatmap_up_to(grid, extent(&grid.values), title, remark)
+}
+
+/// A [`heatmap`] darkest at `most`, so that several can be compared.
+pub fn heatmap_up_to(grid: &Grid, most: f32, title: &str, remark: &str) -> String {
     let [rows, columns] = grid.axes.as_slice() else {
         return fragment(title, remark, &format!("<pre>{}</pre>", escape(&grid.to_string())));
     };
-    let most = extent(&grid.values);
     let mut body = String::from("<table>\n");
     let _ = write!(body, "<tr><th class=\"side\">{} \\ {}</th>", escape(&rows.name), escape(&columns.name));
     for label in &columns.labels {

@@ -9,7 +9,7 @@ use crate::utils::Grid;
 const FAINT: f32 = 0.02;
 /// Longer prompts get smaller cells, within these.
 const SQUARE: f32 = 150.0;
-const CELL: (f32, f32) = (2.5, 14.0);
+const CELL: (f32, f32) = (2.5, 12.0);
 
 /// One square a head, queries downwards, keys across; a grid of axes "layer", "head", "query", "key". The pointer on a cell
 /// shows which tokens it is of.

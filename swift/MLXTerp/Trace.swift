@@ -98,7 +98,7 @@ public final class Trace: @unchecked Sendable {
     }
 
     /// Throws the error of an assignment: again and again, for what follows would be computed without it.
-    private func throwKept() throws {
+    func throwKept() throws {
         if let kept = lock.withLock({ kept }) { throw kept }
     }
 }

@@ -10,7 +10,8 @@ const CLEAN: &str = "The capital of France is the beautiful old city of";
 const CORRUPT: &str = "The capital of Italy is the beautiful old city of";
 
 fn bench(c: &mut Criterion) {
-    let model = Model::load(concat!(env!("CARGO_MANIFEST_DIR"), "/target/models/SmolLM2-135M-Instruct.Q4_1.gguf")).unwrap();
+    let model =
+        Model::load(concat!(env!("CARGO_MANIFEST_DIR"), "/target/models/SmolLM2-135M-Instruct.Q4_1.gguf")).unwrap();
     let metric = Metric::logit_difference(" Paris", " Rome");
     let mut group = c.benchmark_group("attribution");
     group.sample_size(10);

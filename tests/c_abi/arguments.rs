@@ -14,7 +14,9 @@ use crate::doors::{self, Doors, Kind};
 use crate::table::{Good, table};
 
 /// Doors whose output is an argument of its own kind; `statuses` tests them.
-const INITIALISERS: [&str; 6] = [
+const INITIALISERS: [&str; 8] = [
+    "mlxterp_generate_options_init",
+    "mlxterp_generate_options_init_sized",
     "mlxterp_model_options_init",
     "mlxterp_model_options_init_sized",
     "mlxterp_tool_inputs_init",
@@ -86,7 +88,7 @@ fn good_arguments_work() {
                 unsafe { (*tensor).deleter.unwrap()(tensor) };
             }
             // Lent, and a number.
-            ("mlxterp_array_data", _) | (_, "usize") => {}
+            ("mlxterp_array_data", _) | (_, "usize" | "i64") => {}
             _ => case.free_result(&noun),
         }
     }

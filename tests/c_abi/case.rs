@@ -90,6 +90,22 @@ pub fn remembering(cache: *const mlxterp_cache) -> mlxterp_trace_options {
     options
 }
 
+pub fn condition(direction: *const mlxterp_array) -> *mut mlxterp_condition {
+    made(|out| unsafe { mlxterp_condition_new(c"layers.0.output".as_ptr(), direction, 0.0, 0.0, false, out) })
+}
+
+/// A generation of two tokens whose first was drawn.
+pub fn generation(model: *const mlxterp_model, batch: *const mlxterp_batch) -> *mut mlxterp_generation {
+    let mut options = std::mem::MaybeUninit::uninit();
+    ok(unsafe { mlxterp_generate_options_init(options.as_mut_ptr()) });
+    // SAFETY: filled in by the door above.
+    let mut options: mlxterp_generate_options = unsafe { options.assume_init() };
+    options.max_tokens = 2;
+    let generation = made(|out| unsafe { mlxterp_generation_start(model, batch, &options, out) });
+    unsafe { mlxterp_trace_free(made(|out| mlxterp_generation_next(generation, out))) };
+    ok(unsafe { mlxterp_generation_draw(generation) });
+    generation
+}
 /// What the tool `gradients` takes.
 pub const TOOL_OPTIONS: &CStr = cr##"{"prompts": "!#", "sites": ["embed"], "metric": {"logit": {"answer": 5}}}"##;
 
@@ -100,6 +116,9 @@ pub struct Case {
     pub trace: *mut mlxterp_trace,
     pub cache: *mut mlxterp_cache,
     pub intervention: *mut mlxterp_intervention,
+    pub condition: *mut mlxterp_condition,
+    /// One whose first token was drawn.
+    pub generation: *mut mlxterp_generation,
     /// Made when it is first asked for: it takes a run.
     finding: Cell<*mut mlxterp_result>,
     /// The array arguments in order: float32, then int32 zeros; each with one element.
@@ -119,6 +138,8 @@ fn freer(noun: &str) -> unsafe fn(*mut c_void) {
         "mlxterp_batch" => |p| unsafe { mlxterp_batch_free(p.cast()) },
         "mlxterp_trace" => |p| unsafe { mlxterp_trace_free(p.cast()) },
         "mlxterp_cache" => |p| unsafe { mlxterp_cache_free(p.cast()) },
+        "mlxterp_condition" => |p| unsafe { mlxterp_condition_free(p.cast()) },
+        "mlxterp_generation" => |p| unsafe { mlxterp_generation_free(p.cast()) },
         "mlxterp_intervention" => |p| unsafe { mlxterp_intervention_free(p.cast()) },
         "mlxterp_opaque" => |p| unsafe { mlxterp_opaque_free(p.cast()) },
         "mlxterp_array" => |p| unsafe { mlxterp_array_free(p.cast()) },
@@ -141,12 +162,16 @@ impl Case {
         let zeros =
             || made(|out| unsafe { mlxterp_array_from_data([0i32].as_ptr().cast(), [1].as_ptr(), 1, int32, out) });
         let arrays = [floats(&[1.5]), zeros(), zeros()];
+        let condition = condition(arrays[0]);
+        let generation = generation(model, batch);
         let mut owned: Vec<Owned> = vec![
             (model as usize, freer("mlxterp_model")),
             (batch as usize, freer("mlxterp_batch")),
             (trace as usize, freer("mlxterp_trace")),
             (cache as usize, freer("mlxterp_cache")),
             (intervention as usize, freer("mlxterp_intervention")),
+            (condition as usize, freer("mlxterp_condition")),
+            (generation as usize, freer("mlxterp_generation")),
         ];
         owned.extend(arrays.map(|a| (a as usize, freer("mlxterp_array"))));
         let (slot, owned) = ([UNTOUCHED; 2], RefCell::new(owned));
@@ -158,6 +183,8 @@ impl Case {
             trace,
             cache,
             intervention,
+            condition,
+            generation,
             finding,
             arrays,
             text,
@@ -206,6 +233,8 @@ impl Case {
             "mlxterp_batch" => self.batch = pointer.cast(),
             "mlxterp_trace" => self.trace = pointer.cast(),
             "mlxterp_cache" => self.cache = pointer.cast(),
+            "mlxterp_condition" => self.condition = pointer.cast(),
+            "mlxterp_generation" => self.generation = pointer.cast(),
             "mlxterp_intervention" => self.intervention = pointer.cast(),
             "mlxterp_result" => self.finding.set(pointer.cast()),
             "mlxterp_array" => self.arrays[index] = pointer.cast(),
@@ -222,6 +251,8 @@ impl Case {
                 "mlxterp_batch" => tokens(self.model, &[3]).cast(),
                 "mlxterp_trace" => mlxterp_trace_retain(self.trace).cast(),
                 "mlxterp_cache" => made(|out| mlxterp_cache_empty(out)).cast(),
+                "mlxterp_condition" => condition(self.arrays[0]).cast(),
+                "mlxterp_generation" => generation(self.model, self.batch).cast(),
                 "mlxterp_intervention" => made(|out| mlxterp_intervention_scale(1.0, out)).cast(),
                 "mlxterp_array" => mlxterp_array_retain(self.arrays[0]).cast(),
                 "mlxterp_result" => gradients(self.model).cast(),

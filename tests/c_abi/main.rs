@@ -8,6 +8,7 @@ mod callbacks;
 mod case;
 #[path = "../support/c_doors.rs"]
 mod doors;
+mod generation;
 mod lifetimes;
 mod memory;
 mod opaque;

@@ -10,6 +10,9 @@ use super::case::{Case, TOOL_OPTIONS, model_path};
 pub type Good = (&'static str, &'static CStr, fn(&Case) -> mlxterp_status);
 
 const F32: u32 = mlxterp_dtype::MLXTERP_DTYPE_FLOAT32 as u32;
+/// A template that writes only what the model has tokens for.
+const BARE: &CStr = c"{\"chat_template\": \"{{ messages[0].content }}\"}";
+const CHAT: &CStr = c"[{\"role\": \"!\", \"content\": \"#\"}]";
 const FIRST: mlxterp_index = mlxterp_index { kind: 0, reserved: 0, start: 0, stop: 1, step: 1 };
 
 unsafe extern "C" fn unchanged(_: *mut c_void, _: *const mlxterp_event, _: *mut *mut mlxterp_array) -> i32 {
@@ -60,6 +63,21 @@ pub fn table() -> Vec<Good> {
         mlxterp_trace_receipts_json c"" |c| (c.trace, c.out());
         mlxterp_trace_batch c"" |c| (c.trace, c.out());
         mlxterp_trace_finish c"" |c| (c.trace);
+        mlxterp_condition_new c"layers.0.output" |c| (c.text, c.arrays[0], 0.0, 1.0, false, c.out());
+        mlxterp_condition_describe c"" |c| (c.condition, c.out());
+        mlxterp_model_apply_chat_template CHAT |c| (c.model, c.text, true, null(), c.out());
+        mlxterp_batch_from_chats CHAT |c| (c.model, c.text, BARE.as_ptr(), c.out());
+        mlxterp_generation_start c"" |c| (c.model, c.batch, null(), c.out());
+        mlxterp_generation_next c"" |c| (c.generation, c.out());
+        mlxterp_generation_draw c"" |c| (c.generation);
+        mlxterp_generation_token c"" |c| (c.generation, 0, c.out());
+        mlxterp_generation_piece c"" |c| (c.generation, 0, c.out());
+        mlxterp_generation_drawn_json c"" |c| (c.generation, c.out());
+        mlxterp_generation_run c"" |c| (c.generation);
+        mlxterp_generation_tokens c"" |c| (c.generation, 0, [0u32; 8].as_mut_ptr(), 8, c.out());
+        mlxterp_generation_text c"" |c| (c.generation, 0, c.out());
+        mlxterp_generation_rows_json c"" |c| (c.generation, c.out());
+        mlxterp_generation_cache c"" |c| (c.generation, c.out());
         mlxterp_cache_empty c"" |c| (c.out());
         mlxterp_trace_cache c"" |c| (c.trace, c.out());
         mlxterp_cache_lengths c"" |c| (c.cache, null_mut(), 0, c.out());

@@ -30,7 +30,7 @@ fn every_cell_of_two_prompts_is_what_transformers_says() {
         for t in 0..2 {
             let own = |values: &[f32]| values.iter().skip(t).step_by(2).copied().collect::<Vec<f32>>();
             let seen = numbers(&lens, prompt, |c| c.targets[t].probability);
-            assert_close(&seen, &own(of("probability")), 1e-4, "probability");
+            assert_close(&seen, &own(of("probability")), 5e-4, "probability");
             // Neighbours in rank may be nearer to each other than rounding.
             let (seen, wanted) = (numbers(&lens, prompt, |c| c.targets[t].rank as f32), own(of("rank")));
             assert!(seen.iter().zip(&wanted).all(|(a, b)| (a - b).abs() <= 1.0 + b * 1e-3), "{seen:?} {wanted:?}");

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use syn::{Expr, Fields, FnArg, Item, Lit, Pat, ReturnType, Type};
 
 /// The files of the doors, in the order in which the header tells of them.
-const FILES: [&str; 13] = [
+const FILES: [&str; 15] = [
     "library",
     "model",
     "own",
@@ -16,6 +16,8 @@ const FILES: [&str; 13] = [
     "cache",
     "trace",
     "intervention",
+    "condition",
+    "generation",
     "array",
     "array_math",
     "array_ops",

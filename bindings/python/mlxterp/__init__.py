@@ -54,12 +54,16 @@ from .errors import (
     UnknownSiteError,
     UnsupportedError,
 )
+from .generation import Completion, Condition, Drawn, Generation, Step, Steer
+from .harvesting import harvest, open_harvest, shards
+from .heads import attention_patterns, composition_scores, copying_scores, head_circuit, head_scores
 from .interventions import Event, Intervention
 from .lenses import direct_logit_attribution, logit_lens
 from .model import InterpretableModel, PlannedSite, SiteInfo
 from .patching import activation_patching, causal_tracing, path_patching
+from .probing import ask_probes, das, probe
 from .sites import Site
-from .steering import Steering
+from .steering import Steering, SteeringVectors, steering_vectors
 from .tools import Result, gradients
 from .trace import Trace
 
@@ -99,6 +103,7 @@ __all__ = [
     "SiteInfo",
     "StaleWrite",
     "Steering",
+    "SteeringVectors",
     "StrictError",
     "SubscriptError",
     "Trace",
@@ -107,13 +112,18 @@ __all__ = [
     "acdc",
     "activation_patching",
     "asarray",
+    "ask_probes",
+    "attention_patterns",
     "attribution_patching",
     "backend",
     "batch_get_activations",
     "call",
     "causal_tracing",
     "circuit",
+    "composition_scores",
     "concatenate",
+    "copying_scores",
+    "das",
     "direct_logit_attribution",
     "edge_attribution",
     "evaluate",
@@ -123,15 +133,22 @@ __all__ = [
     "full",
     "get_activations",
     "gradients",
+    "harvest",
+    "head_circuit",
+    "head_scores",
     "integrated_gradients",
     "interventions",
     "live_handles",
     "logit_lens",
     "memory_used",
     "metrics",
+    "open_harvest",
     "path_patching",
+    "probe",
     "run_prompts",
+    "shards",
     "stack",
+    "steering_vectors",
     "tools",
     "where",
     "zeros_like",

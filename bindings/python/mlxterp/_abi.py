@@ -35,6 +35,9 @@ MLXTERP_STATUS_BACKEND = 14
 MLXTERP_STATUS_NOT_EVALUATED = 15
 MLXTERP_STATUS_PANIC = 16
 MLXTERP_STATUS_NOT_EXECUTED = 17
+MLXTERP_WHEN_ALWAYS = 0
+MLXTERP_WHEN_PREFILL = 1
+MLXTERP_WHEN_DECODE = 2
 MLXTERP_DTYPE_BOOL = 0
 MLXTERP_DTYPE_UINT8 = 1
 MLXTERP_DTYPE_UINT16 = 2
@@ -118,6 +121,9 @@ STATUS = {
 mlxterp_progress_fn = CFUNCTYPE(c_int32, c_void_p, c_char_p, c_uint64, c_uint64)
 
 
+mlxterp_step_fn = CFUNCTYPE(c_int32, c_void_p, c_size_t, c_void_p)
+
+
 mlxterp_destroy_fn = CFUNCTYPE(None, c_void_p)
 
 
@@ -186,6 +192,32 @@ class mlxterp_event(Structure):
 mlxterp_hook_fn = CFUNCTYPE(c_int32, c_void_p, POINTER(mlxterp_event), POINTER(c_void_p))
 
 
+class mlxterp_generate_options(Structure):
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("max_tokens", c_size_t),
+        ("temperature", c_double),
+        ("top_k", c_size_t),
+        ("top_p", c_double),
+        ("min_p", c_double),
+        ("seed", c_uint64),
+        ("stops", POINTER(c_char_p)),
+        ("stop_count", c_size_t),
+        ("eos_ids", POINTER(c_uint32)),
+        ("eos_count", c_size_t),
+        ("patterns", POINTER(c_char_p)),
+        ("interventions", POINTER(c_void_p)),
+        ("whens", POINTER(c_uint32)),
+        ("conditions", POINTER(c_void_p)),
+        ("intervention_count", c_size_t),
+        ("on_step", mlxterp_step_fn),
+        ("on_step_user", c_void_p),
+        ("on_step_destroy", mlxterp_destroy_fn),
+        ("keep_all", c_int32),
+        ("strict", c_int32),
+    ]
+
+
 class mlxterp_index(Structure):
     _fields_ = [
         ("kind", c_uint32),
@@ -239,11 +271,13 @@ FUNCTIONS = {
     "mlxterp_model_encode": (c_int32, [c_void_p, c_char_p, c_bool, POINTER(c_uint32), c_size_t, POINTER(c_size_t)]),
     "mlxterp_model_decode": (c_int32, [c_void_p, POINTER(c_uint32), c_size_t, c_bool, POINTER(c_void_p)]),
     "mlxterp_model_token_to_str": (c_int32, [c_void_p, c_uint32, POINTER(c_void_p)]),
+    "mlxterp_model_apply_chat_template": (c_int32, [c_void_p, c_char_p, c_bool, c_char_p, POINTER(c_void_p)]),
     "mlxterp_model_from_weights": (c_int32, [c_char_p, c_char_p, POINTER(c_char_p), POINTER(c_void_p), c_size_t, POINTER(mlxterp_model_options), POINTER(c_void_p)]),
     "mlxterp_model_from_files": (c_int32, [c_char_p, c_char_p, POINTER(c_char_p), c_size_t, POINTER(mlxterp_model_options), POINTER(c_void_p)]),
     "mlxterp_opaque_new": (c_int32, [mlxterp_opaque_fn, c_void_p, mlxterp_destroy_fn, POINTER(c_void_p)]),
     "mlxterp_opaque_free": (None, [c_void_p]),
     "mlxterp_batch_from_texts": (c_int32, [c_void_p, POINTER(c_char_p), c_size_t, POINTER(c_void_p)]),
+    "mlxterp_batch_from_chats": (c_int32, [c_void_p, c_char_p, c_char_p, POINTER(c_void_p)]),
     "mlxterp_batch_from_tokens": (c_int32, [c_void_p, POINTER(c_uint32), POINTER(c_size_t), c_size_t, POINTER(c_void_p)]),
     "mlxterp_batch_from_arrays": (c_int32, [c_void_p, POINTER(c_void_p), c_size_t, POINTER(c_void_p)]),
     "mlxterp_batch_count": (c_size_t, [c_void_p]),
@@ -269,6 +303,7 @@ FUNCTIONS = {
     "mlxterp_trace_fork": (c_int32, [c_void_p, POINTER(c_void_p)]),
     "mlxterp_trace_fork_rows": (c_int32, [c_void_p, c_size_t, POINTER(c_void_p)]),
     "mlxterp_trace_receipts_json": (c_int32, [c_void_p, POINTER(c_void_p)]),
+    "mlxterp_trace_step": (c_size_t, [c_void_p]),
     "mlxterp_trace_batch": (c_int32, [c_void_p, POINTER(c_void_p)]),
     "mlxterp_trace_finish": (c_int32, [c_void_p]),
     "mlxterp_intervention_zero_out": (c_int32, [POINTER(c_void_p)]),
@@ -288,6 +323,24 @@ FUNCTIONS = {
     "mlxterp_intervention_describe": (c_int32, [c_void_p, POINTER(c_void_p)]),
     "mlxterp_intervention_equal": (c_bool, [c_void_p, c_void_p]),
     "mlxterp_intervention_free": (None, [c_void_p]),
+    "mlxterp_condition_new": (c_int32, [c_char_p, c_void_p, c_double, c_double, c_bool, POINTER(c_void_p)]),
+    "mlxterp_condition_describe": (c_int32, [c_void_p, POINTER(c_void_p)]),
+    "mlxterp_condition_free": (None, [c_void_p]),
+    "mlxterp_generate_options_init_sized": (c_int32, [POINTER(mlxterp_generate_options), c_size_t]),
+    "mlxterp_generate_options_init": (c_int32, [POINTER(mlxterp_generate_options)]),
+    "mlxterp_generation_start": (c_int32, [c_void_p, c_void_p, POINTER(mlxterp_generate_options), POINTER(c_void_p)]),
+    "mlxterp_generation_next": (c_int32, [c_void_p, POINTER(c_void_p)]),
+    "mlxterp_generation_draw": (c_int32, [c_void_p]),
+    "mlxterp_generation_token": (c_int32, [c_void_p, c_size_t, POINTER(c_int64)]),
+    "mlxterp_generation_piece": (c_int32, [c_void_p, c_size_t, POINTER(c_void_p)]),
+    "mlxterp_generation_drawn_json": (c_int32, [c_void_p, POINTER(c_void_p)]),
+    "mlxterp_generation_run": (c_int32, [c_void_p]),
+    "mlxterp_generation_is_done": (c_bool, [c_void_p]),
+    "mlxterp_generation_tokens": (c_int32, [c_void_p, c_size_t, POINTER(c_uint32), c_size_t, POINTER(c_size_t)]),
+    "mlxterp_generation_text": (c_int32, [c_void_p, c_size_t, POINTER(c_void_p)]),
+    "mlxterp_generation_rows_json": (c_int32, [c_void_p, POINTER(c_void_p)]),
+    "mlxterp_generation_cache": (c_int32, [c_void_p, POINTER(c_void_p)]),
+    "mlxterp_generation_free": (None, [c_void_p]),
     "mlxterp_array_retain": (c_void_p, [c_void_p]),
     "mlxterp_array_free": (None, [c_void_p]),
     "mlxterp_array_ndim": (c_size_t, [c_void_p]),

@@ -23,6 +23,9 @@ MLXTERP_STATUS_BACKEND: Final[int]
 MLXTERP_STATUS_NOT_EVALUATED: Final[int]
 MLXTERP_STATUS_PANIC: Final[int]
 MLXTERP_STATUS_NOT_EXECUTED: Final[int]
+MLXTERP_WHEN_ALWAYS: Final[int]
+MLXTERP_WHEN_PREFILL: Final[int]
+MLXTERP_WHEN_DECODE: Final[int]
 MLXTERP_DTYPE_BOOL: Final[int]
 MLXTERP_DTYPE_UINT8: Final[int]
 MLXTERP_DTYPE_UINT16: Final[int]
@@ -85,6 +88,7 @@ STATUS: Final[dict[int, str]]
 mlxterp_progress_fn: Any
 mlxterp_opaque_fn: Any
 mlxterp_hook_fn: Any
+mlxterp_step_fn: Any
 mlxterp_destroy_fn: Any
 mlxterp_metric_fn: Any
 mlxterp_tool_progress_fn: Any
@@ -129,6 +133,29 @@ class mlxterp_event(Structure):
     rows: int
     lengths: Any
     value: int | None
+
+class mlxterp_generate_options(Structure):
+    struct_size: int
+    max_tokens: int
+    temperature: float
+    top_k: int
+    top_p: float
+    min_p: float
+    seed: int
+    stops: Any
+    stop_count: int
+    eos_ids: Any
+    eos_count: int
+    patterns: Any
+    interventions: Any
+    whens: Any
+    conditions: Any
+    intervention_count: int
+    on_step: Any
+    on_step_user: int | None
+    on_step_destroy: Any
+    keep_all: int
+    strict: int
 
 class mlxterp_index(Structure):
     kind: int

@@ -19,6 +19,7 @@ from .batch import batch
 from .cache import Cache
 from .dtypes import Dtype, dtype_of
 from .errors import OutsideTraceError, UnknownSiteError
+from .generation import Generates
 from .nnterp import Accessors
 from .sites import Names, Node
 from .tokens import Tokens
@@ -58,7 +59,7 @@ def _path(path: str | os.PathLike[str] | None) -> str | None:
     return None if path is None else os.fspath(path)
 
 
-class InterpretableModel(Accessors, Tokens, Names, Handle):
+class InterpretableModel(Accessors, Tokens, Generates, Names, Handle):
     """A model whose every module's input and output has a name, can be read and can be changed.
 
     `source` is a directory in mlx-lm's layout, a .gguf file, or a Hugging Face id: loading never runs code from it. It may
@@ -315,11 +316,20 @@ class InterpretableModel(Accessors, Tokens, Names, Handle):
         ]
 
     def steer(
-        self, layers: Any, vector: Any, strength: float = 1.0, positions: Any = None, site: str = "output"
+        self,
+        *given: Any,
+        layers: Any = None,
+        vector: Any = None,
+        strength: float = 1.0,
+        positions: Any = None,
+        site: str | None = None,
+        **more: Any,
     ) -> _steering.Steering:
-        """Adds `vector` times `strength` after these layers in every trace from now on.
+        """Adds `vector` times `strength` after these layers in every trace from now on: `steer(layers, vector, strength)`.
 
         The result's `remove()` takes it off again; as a context (`with model.steer(...):`) it is on inside the block
-        only. `vector` may be a mapping from layer to vector.
+        only. `vector` may be a mapping from layer to vector, or `SteeringVectors` (`model.steer(vectors, strength=4)`), which
+        know their site; `more` is then what `SteeringVectors.interventions` takes: action, value, normalise.
         """
-        return _steering.steer(self, layers, vector, strength, positions, site)
+        said = {"layers": layers, "vector": vector, "strength": strength, "positions": positions, "site": site}
+        return _steering.steer(self, given, said, more)

@@ -37,38 +37,35 @@ pub struct Composition {
     pub left_out: Vec<String>,
 }
 
-/// Factors of every head of a layer, and their Gram matrices.
-struct Factors {
-    /// QK: `[head, width, r]` and `[head, r, width]`; OV likewise.
-    q: Array,
-    k: Array,
-    v: Array,
+/// What the heads of a layer write: the outputs' matrices, the Gram matrices of the values', the norms of OV.
+struct Writes {
+    /// `[head, r, width]`
     o: Array,
-    qq: Array,
-    kk: Array,
+    /// `[head, r, r]`
     vv: Array,
-    oo: Array,
-    /// Frobenius norms `[head]`.
-    qk_norm: Array,
-    ov_norm: Array,
+    /// `[head]`
+    norm: Array,
 }
 
-impl Factors {
-    fn of(model: &Model, layer: usize, left_out: &mut BTreeSet<&'static str>) -> Result<Self> {
-        let (asked, read) = (queries_and_keys(model, layer)?, values_and_outputs(model, layer)?);
-        left_out.extend(asked.left_out.iter().chain(&read.left_out).copied());
-        let n = asked.q.dim(0);
-        let (q, k, v, o) = (asked.q, spread(&asked.k, n)?, spread(&read.v, n)?, read.o);
-        // x^T x of factors [head, width, r], so that every Gram is [head, r, r].
-        let gram = |x: &Array| tensor::matmul(&flip(x)?, x);
-        let (qq, kk, vv, oo) = (gram(&q)?, gram(&k)?, gram(&v)?, gram(&flip(&o)?)?);
-        let norm = |a: &Array, b: &Array| total(&tensor::mul(a, b)?);
-        let (qk_norm, ov_norm) = (norm(&qq, &kk)?, norm(&vv, &oo)?);
-        let all = Self { q, k, v, o, qq, kk, vv, oo, qk_norm, ov_norm };
-        Array::eval_all([&all.q, &all.k, &all.v, &all.o, &all.qq, &all.kk, &all.vv, &all.oo])?;
-        Array::eval_all([&all.qk_norm, &all.ov_norm])?;
-        Ok(all)
-    }
+/// What the heads of a layer read by queries, keys and values: matrices `[head, width, r]`, of fewer heads where several
+/// queries share one; with each query head, the Gram matrix `[head, r, r]` of the circuit's other half, and the norm.
+struct Reads {
+    kinds: [(Array, Array, Array); KINDS.len()],
+}
+
+/// Both, of a layer.
+fn factors(model: &Model, layer: usize, left_out: &mut BTreeSet<&'static str>) -> Result<(Writes, Reads)> {
+    let (asked, read) = (queries_and_keys(model, layer)?, values_and_outputs(model, layer)?);
+    left_out.extend(asked.left_out.iter().chain(&read.left_out).copied());
+    let n = asked.q.dim(0);
+    // x^T x of matrices [head, width, r].
+    let gram = |x: &Array| tensor::matmul(&flip(x)?, x);
+    let (qq, kk) = (gram(&asked.q)?, spread(&gram(&asked.k)?, n)?);
+    let (vv, oo) = (spread(&gram(&read.v)?, n)?, gram(&flip(&read.o)?)?);
+    let (qk, ov) = (total(&tensor::mul(&qq, &kk)?)?, total(&tensor::mul(&vv, &oo)?)?);
+    Array::eval_all([&asked.q, &asked.k, &read.v, &read.o, &qq, &kk, &vv, &oo, &qk, &ov])?;
+    let kinds = [(asked.q, kk, qk.clone()), (asked.k, qq, qk), (read.v, oo, ov.clone())];
+    Ok((Writes { o: read.o, vv, norm: ov }, Reads { kinds }))
 }
 
 fn flip(x: &Array) -> Result<Array> {
@@ -91,23 +88,28 @@ pub fn composition_scores(model: &Model, layers: Option<&[usize]>) -> Result<Com
         bail!(InvalidArgument, "composition is between heads of different layers: name two layers at least");
     }
     let mut left_out = BTreeSet::new();
-    let mut factors = Vec::new();
-    for layer in &layers {
-        factors.push(Factors::of(model, *layer, &mut left_out)?);
+    // Of the layers before, only what they write is kept.
+    let mut before: Vec<Writes> = Vec::new();
+    // By pairs of layers: from, to, and the ratios of their heads.
+    let mut found: Vec<(usize, usize, Vec<Vec<f32>>)> = Vec::new();
+    for (to, layer) in layers.iter().enumerate() {
+        let (writes, reads) = factors(model, *layer, &mut left_out)?;
+        for (from, earlier) in before.iter().enumerate() {
+            found.push((from, to, ratios(earlier, &reads)?));
+        }
+        before.push(writes);
     }
-    let width = factors[0].q.dim(1);
-    let counts: Vec<usize> = factors.iter().map(|f| f.q.dim(0)).collect();
+    let width = before[0].o.dim(2);
+    let counts: Vec<usize> = before.iter().map(|w| w.o.dim(0)).collect();
     let starts: Vec<usize> = counts.iter().scan(0, |at, n| Some((*at, *at += n).0)).collect();
     let n: usize = counts.iter().sum();
     let baseline = (width as f32).sqrt().recip();
     let mut values = vec![f32::NAN; KINDS.len() * n * n];
-    for (l1, first) in factors.iter().enumerate() {
-        for (l2, second) in factors.iter().enumerate().skip(l1 + 1) {
-            for (kind, ratios) in ratios(first, second)?.into_iter().enumerate() {
-                for (i, ratio) in ratios.into_iter().enumerate() {
-                    let (from, to) = (starts[l1] + i / counts[l2], starts[l2] + i % counts[l2]);
-                    values[(kind * n + from) * n + to] = ratio - baseline;
-                }
+    for (l1, l2, kinds) in found {
+        for (kind, ratios) in kinds.into_iter().enumerate() {
+            for (i, ratio) in ratios.into_iter().enumerate() {
+                let (from, to) = (starts[l1] + i / counts[l2], starts[l2] + i % counts[l2]);
+                values[(kind * n + from) * n + to] = ratio - baseline;
             }
         }
     }
@@ -118,23 +120,20 @@ pub fn composition_scores(model: &Model, layers: Option<&[usize]>) -> Result<Com
     Ok(Composition { scores: Grid::new(axes, values)?, baseline, left_out })
 }
 
-/// For q, k and v: the ratio of every head of the first layer with every head of the second, `[from, to]` flat.
-fn ratios(first: &Factors, second: &Factors) -> Result<Vec<Vec<f32>>> {
-    // |A B C D| with A^T A, D D^T given and M = B C: the root of the sum of (A^T A M) * (M D D^T).
-    let pair = |c: &Array, dd: &Array, norm: &Array| -> Result<Vec<f32>> {
-        let m = tensor::matmul(&tensor::expand_dims(&first.o, 1)?, &tensor::expand_dims(c, 0)?)?;
-        let left = tensor::matmul(&tensor::expand_dims(&first.vv, 1)?, &m)?;
+/// For q, k and v: the ratio of every head of an earlier layer with every head of a later one, `[from, to]` flat.
+fn ratios(earlier: &Writes, later: &Reads) -> Result<Vec<Vec<f32>>> {
+    // |A B C D| with A^T A and D D^T given and M = B C: the root of the sum of (A^T A M) * (M D D^T).
+    let ratio = |(c, dd, norm): &(Array, Array, Array)| -> Result<Vec<f32>> {
+        let m = tensor::matmul(&tensor::expand_dims(&earlier.o, 1)?, &tensor::expand_dims(c, 0)?)?;
+        let m = tensor::repeat(&m, dd.dim(0) / c.dim(0), 1)?;
+        let left = tensor::matmul(&tensor::expand_dims(&earlier.vv, 1)?, &m)?;
         let right = tensor::matmul(&m, &tensor::expand_dims(dd, 0)?)?;
-        let both = tensor::mul(&tensor::expand_dims(&first.ov_norm, 1)?, &tensor::expand_dims(norm, 0)?)?;
+        let both = tensor::mul(&tensor::expand_dims(&earlier.norm, 1)?, &tensor::expand_dims(norm, 0)?)?;
         // A head of zeros composes with nothing.
         let tiny = tensor::weak(f64::from(f32::MIN_POSITIVE), &both)?;
         tensor::div(&total(&tensor::mul(&left, &right)?)?, &tensor::maximum(&both, &tiny)?)?.to_vec::<f32>()
     };
-    Ok(vec![
-        pair(&second.q, &second.kk, &second.qk_norm)?,
-        pair(&second.k, &second.qq, &second.qk_norm)?,
-        pair(&second.v, &second.oo, &second.ov_norm)?,
-    ])
+    later.kinds.iter().map(ratio).collect()
 }
 
 impl Composition {

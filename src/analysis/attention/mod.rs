@@ -1,13 +1,13 @@
 //! What attention heads look at, and what they read and write: patterns, scores for known kinds of heads, QK and OV
 //! circuits.
 
-mod circuits;
-mod composition;
-mod copying;
-mod factored;
-mod patterns;
-mod repeated;
-mod scores;
+pub mod circuits;
+pub mod composition;
+pub mod copying;
+pub mod factored;
+pub mod patterns;
+pub mod repeated;
+pub mod scores;
 mod weights;
 
 pub use circuits::{HeadCircuit, head_circuit, ov_circuit, qk_circuit};

@@ -37,7 +37,7 @@ pub struct IntegratedGradientsOptions {
     pub baseline: Baseline,
     /// Points on the way, in the middle of as many equal parts.
     pub steps: usize,
-    /// Rows of a batch at most (each point is a row for each prompt): bounds the memory.
+    /// Rows of a batch (each point is a row for each prompt), as far as the prompts are not more: bounds the memory.
     pub chunk: usize,
     /// What every run is under.
     #[serde(skip)]
@@ -127,7 +127,10 @@ pub fn integrated_gradients(
     let width = attributions.values.len() / rows;
     let sum: Vec<f32> = attributions.values.chunks(width).map(|row| row.iter().sum()).collect();
     if let Some(row) = sum.iter().position(|v| !v.is_finite()) {
-        bail!(InvalidArgument, "the attributions of prompt {row} are not numbers: the metric has no gradient on the way");
+        bail!(
+            InvalidArgument,
+            "the attributions of prompt {row} are not numbers: the metric has no gradient on the way"
+        );
     }
     let error = (0..rows).map(|r| sum[r] - (metric_at[r] - baseline_at[r])).collect();
     Ok(IntegratedGradients {

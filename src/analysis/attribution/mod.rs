@@ -6,6 +6,4 @@ mod patching;
 
 pub use integrated::{Baseline, IntegratedGradients, IntegratedGradientsOptions, integrated_gradients};
 pub(crate) use pair::{Pair, labels};
-pub use patching::{
-    AttributionPatching, AttributionPatchingOptions, Component, NeuronScore, attribution_patching,
-};
+pub use patching::{AttributionPatching, AttributionPatchingOptions, Component, NeuronScore, attribution_patching};

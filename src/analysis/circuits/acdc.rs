@@ -29,7 +29,7 @@ pub struct AcdcOptions {
     pub threshold: f32,
     /// What cut edges carry.
     pub ablation: Ablation,
-    /// Rows of a batch at most.
+    /// Rows of a batch, as far as the prompts are not more.
     pub chunk: usize,
     /// What every run is under.
     #[serde(skip)]

@@ -68,7 +68,13 @@ impl Circuit {
             let known = senders.contains(&e.from) && receivers.contains(&e.to);
             if !known || !e.score.is_finite() || !seen.insert((e.from, e.to)) {
                 self.graph.check(e.from, e.to)?;
-                bail!(InvalidArgument, "the edge from {} to {} comes twice, or its score {} is no number", e.from, e.to, e.score);
+                bail!(
+                    InvalidArgument,
+                    "the edge from {} to {} comes twice, or its score {} is no number",
+                    e.from,
+                    e.to,
+                    e.score
+                );
             }
             if matches!(e.to, Receiver::Logits) {
                 continue;

@@ -61,7 +61,7 @@ impl Places {
 /// before it are not run.
 pub(crate) fn run_cut(setting: &Setting, instead: &Messages, cuts: &[Cuts], first: usize) -> Result<Trace> {
     let copies = cuts.len();
-    let run = setting.from_layer(first, copies)?;
+    let run = setting.run_from(first, copies)?;
     let instead = instead.each(|x| repeated(x, copies))?;
     let clean = setting.clean.each(|x| repeated(x, copies))?;
     let mut so_far = SoFar { setting, cuts, places: Places::of(&setting.graph), parts: Vec::new(), count: 0 };

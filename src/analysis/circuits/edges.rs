@@ -43,7 +43,7 @@ pub struct EdgeAttributionOptions {
     pub method: EdgeMethod,
     /// Points on the way, for integrated gradients.
     pub steps: usize,
-    /// Rows of a batch at most.
+    /// Rows of a batch, as far as one step, or one sender with every receiver of a place, is not more.
     pub chunk: usize,
     /// What every run is under.
     #[serde(skip)]

@@ -84,7 +84,7 @@ pub fn evaluate_circuit(
     let values = setting.measure(&run_cut(&setting, &instead, &cuts, 0)?)?;
     let [full, kept, complement, empty] = values[..] else { bail!(Backend, "four runs gave {} values", values.len()) };
     let span = full - empty;
-    if !(span.abs() > 1e-6 * full.abs().max(1.0)) {
+    if span.abs() <= 1e-6 * full.abs().max(1.0) {
         bail!(
             InvalidArgument,
             "cutting every edge leaves the {metric} at {empty:.4} ({full:.4} before): there is nothing to be faithful to; \

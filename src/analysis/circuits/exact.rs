@@ -44,7 +44,7 @@ fn patched(setting: &Setting, change: &Array, port: Port, layer: usize, start: u
     (from[0], to[0]) = (start as i32, (start + n) as i32);
     let change = tensor::slice(change, &from, &to, &vec![1; change.ndim()])?;
     let at = if port == Port::Logits { last } else { layer };
-    let clean = setting.from_layer(at, 1)?;
+    let clean = setting.run_from(at, 1)?;
     let stream = tensor::cast(&clean.get(&graph.stream(port, layer))?, Dtype::Float32)?;
     let shown = tensor::flatten(&tensor::add(&tensor::expand_dims(&stream, 0)?, &change)?, 0, 1)?;
     // What every receiver of the port makes of it, and of that one receiver's at a time.
@@ -61,7 +61,7 @@ fn patched(setting: &Setting, change: &Array, port: Port, layer: usize, start: u
         let plain = tensor::expand_dims(&tensor::expand_dims(&plain, 0)?, 0)?;
         tensor::flatten(&tensor::select(&own, &all, &plain)?, 0, 2)?
     };
-    let run = setting.from_layer(at, copies)?;
+    let run = setting.run_from(at, copies)?;
     run.set(&port.site(layer), &value)?;
     setting.measure(&run)
 }

@@ -116,7 +116,9 @@ impl FromStr for Receiver {
             [mlp] => numbered(mlp, 'm').map(|layer| Receiver::Mlp { layer }),
             [a, h, "q"] => numbered(a, 'a').zip(numbered(h, 'h')).map(|(layer, head)| Receiver::Query { layer, head }),
             [a, g, "k"] => numbered(a, 'a').zip(numbered(g, 'g')).map(|(layer, group)| Receiver::Key { layer, group }),
-            [a, g, "v"] => numbered(a, 'a').zip(numbered(g, 'g')).map(|(layer, group)| Receiver::Value { layer, group }),
+            [a, g, "v"] => {
+                numbered(a, 'a').zip(numbered(g, 'g')).map(|(layer, group)| Receiver::Value { layer, group })
+            }
             _ => None,
         };
         found.ok_or_else(|| {
@@ -230,9 +232,12 @@ impl Graph {
 
     /// How many of the senders, from the first, a receiver sees.
     pub fn seen(&self, receiver: Receiver) -> usize {
-        let before = |layer: usize| 1 + self.layers[..layer].iter().map(|l| l.heads + usize::from(l.mlp)).sum::<usize>();
+        let before =
+            |layer: usize| 1 + self.layers[..layer].iter().map(|l| l.heads + usize::from(l.mlp)).sum::<usize>();
         match receiver {
-            Receiver::Query { layer, .. } | Receiver::Key { layer, .. } | Receiver::Value { layer, .. } => before(layer),
+            Receiver::Query { layer, .. } | Receiver::Key { layer, .. } | Receiver::Value { layer, .. } => {
+                before(layer)
+            }
             Receiver::Mlp { layer } => {
                 let own = &self.layers[layer];
                 before(layer) + if own.mlp_sees_attention { own.heads } else { 0 }

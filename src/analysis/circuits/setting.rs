@@ -52,7 +52,7 @@ impl Setting {
     }
 
     /// A run of `copies` times the prompts that begins at a layer, with the clean stream there.
-    pub fn from_layer(&self, layer: usize, copies: usize) -> Result<Trace> {
+    pub fn run_from(&self, layer: usize, copies: usize) -> Result<Trace> {
         let fork = self.base.fork_rows(copies)?;
         if layer > 0 {
             fork.set(&format!("layers.{layer}.resid_pre"), &repeated(&self.streams[layer], copies)?)?;

@@ -97,7 +97,7 @@ impl Messages {
         let half = last.dtype() != Dtype::Float32;
         let last = tensor::cast(last, Dtype::Float32)?;
         let off = tensor::norm_all(&tensor::sub(&sum, &last)?)?.item()? / tensor::norm_all(&last)?.item()?.max(1e-30);
-        if !(off <= if half { 5e-2 } else { 1e-3 }) {
+        if off.is_nan() || off > if half { 5e-2 } else { 1e-3 } {
             bail!(
                 Unsupported,
                 "the residual stream is not the sum of what embedding, attention and MLPs add (it is {:.1} % off), so edges \
@@ -160,7 +160,12 @@ pub(crate) fn changes(graph: &Graph, joint: &Joint, from: &Messages, to: &Messag
         let results = tensor::swap_axes(&tensor::sub(&other.results, &own.results)?, 0, 1)?;
         let rows = tensor::flatten(&results, 0, 1)?;
         let added = tensor::unflatten(&joint.added(i, own, &rows)?, 0, &[graph.layers[i].heads as i32, -1])?;
-        all.extend(tensor::split(&added, graph.layers[i].heads, 0)?.iter().map(|a| tensor::squeeze(a, 0)).collect::<Result<Vec<_>>>()?);
+        all.extend(
+            tensor::split(&added, graph.layers[i].heads, 0)?
+                .iter()
+                .map(|a| tensor::squeeze(a, 0))
+                .collect::<Result<Vec<_>>>()?,
+        );
         if let (Some(own), Some(other)) = (&own.mlp, &other.mlp) {
             all.push(tensor::sub(other, own)?);
         }

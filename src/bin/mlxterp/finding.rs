@@ -28,6 +28,11 @@ pub struct Shown {
 }
 
 impl Shown {
+    /// What every run is under, as it was given.
+    pub fn set(&self) -> &[String] {
+        &self.set
+    }
+
     /// Runs a tool with options (those that are null are left to their defaults) and shows what it found.
     pub fn run(&self, model: &Model, tool: &str, options: Value) -> Result<Box<dyn Finding>> {
         let found = self.find(model, tool, options)?;

@@ -4,11 +4,15 @@ mod attribute;
 mod circuit;
 mod demo;
 mod finding;
+mod generate;
 mod gradients;
+mod harvest;
 mod heads;
 mod lens;
 mod load;
 mod patch;
+mod probe;
+mod steer;
 mod trace;
 
 use std::path::PathBuf;
@@ -65,6 +69,8 @@ enum Command {
     },
     /// Run a prompt, read sites, change sites.
     Trace(trace::Trace),
+    /// Continue a text token by token, or answer it: greedy or sampled, with changes in every step.
+    Generate(generate::Generate),
     /// The gradient of a metric at sites: how much the answer would change with each.
     Gradients(gradients::Gradients),
     /// What attention heads look at, read and write.
@@ -79,6 +85,12 @@ enum Command {
     Dla(lens::Dla),
     /// Put values of one run into another: activation patching, path patching, causal tracing.
     Patch(Box<patch::Patch>),
+    /// Write the activations of sites over a data set to a folder.
+    Harvest(harvest::Harvest),
+    /// What a straight line can read off the states of texts, by layer and position.
+    Probe(probe::Probe),
+    /// Directions that tell two sets of texts apart, and a prompt steered with them.
+    Steer(steer::Steering),
 }
 
 fn main() -> ExitCode {
@@ -103,6 +115,7 @@ fn run(command: Command) -> Result<()> {
         }
         Command::Arch { name } => descriptions(name.as_deref()),
         Command::Trace(trace) => trace.run(),
+        Command::Generate(generate) => generate.run(),
         Command::Gradients(gradients) => gradients.run(),
         Command::Heads(heads) => heads.run(),
         Command::Attribute(attribute) => attribute.run(),
@@ -110,6 +123,9 @@ fn run(command: Command) -> Result<()> {
         Command::Lens(lens) => lens.run(),
         Command::Dla(dla) => dla.run(),
         Command::Patch(patch) => patch.run(),
+        Command::Harvest(harvest) => harvest.run(),
+        Command::Probe(probe) => probe.run(),
+        Command::Steer(steer) => steer.run(),
     }
 }
 

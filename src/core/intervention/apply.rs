@@ -16,6 +16,8 @@ pub struct Scene<'a> {
     pub site_number: u64,
     /// How its axes are to be read.
     pub layout: Layout,
+    /// Generation step; 0 in a plain forward.
+    pub step: usize,
     /// The run's tokens.
     pub batch: &'a Batch,
 }
@@ -42,7 +44,9 @@ impl Intervention {
             Kind::AddVector { vector, strength } => {
                 let v = t::cast(&vector.0, old.dtype())?;
                 let v = if *strength == 1.0 { v } else { t::mul(&v, &t::weak(*strength, old)?)? };
-                t::add(old, &fit(&v, old)?)
+                let v = fit(&v, old)?;
+                // Nothing added leaves every bit: adding 0 would turn -0 into 0.
+                if *strength == 0.0 { Ok(old.clone()) } else { t::add(old, &v) }
             }
             Kind::ReplaceWith { value } => fit(&value.0, old),
             Kind::Clamp { low, high } => t::clip(old, *low, *high),
@@ -54,7 +58,7 @@ impl Intervention {
             Kind::SetComponent { direction, value } => along(old, &direction.0, Some(*value)),
             Kind::Compose { parts } => parts.iter().try_fold(old.clone(), |value, part| part.apply(&value, scene)),
             Kind::Custom(custom) => {
-                let event = Event { site: scene.site, step: 0, lengths: scene.batch.lengths() };
+                let event = Event { site: scene.site, step: scene.step, lengths: scene.batch.lengths() };
                 match custom.call(&event, old)? {
                     None => Ok(old.clone()),
                     Some(new) => fit(&new, old).map_err(|e| e.context(custom.name())),
@@ -97,6 +101,8 @@ fn noise_like(old: &Array, seed: u64, scene: &Scene<'_>) -> Result<Array> {
     };
     // SplitMix64's increment spreads neighbouring site numbers over the key space.
     let key = seed ^ scene.site_number.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    // Each step of a generation draws anew.
+    let key = key ^ (scene.step as u64).wrapping_mul(0xD1B5_4A32_D192_ED03);
     let Some(position) = axes.position else {
         let mut shape = old.shape().to_vec();
         shape[0] = 1;
@@ -113,7 +119,11 @@ fn noise_like(old: &Array, seed: u64, scene: &Scene<'_>) -> Result<Array> {
         }
         let mut shape = old.shape().to_vec();
         (shape[0], shape[position]) = (1, *length as i32);
-        let own = t::random_normal(&shape, Dtype::Float32, key)?;
+        let own = if *length == 0 {
+            t::full(&shape, 0.0, Dtype::Float32)?
+        } else {
+            t::random_normal(&shape, Dtype::Float32, key)?
+        };
         shape[position] = (width - length) as i32;
         let row = if width == *length {
             own

@@ -3,12 +3,14 @@
 //! An intervention is comparable, printable and serialisable, so the same one can be replayed from every front end.
 
 mod apply;
+mod condition;
 mod json;
 mod kind;
 mod selector;
 
 pub use apply::Scene;
-pub use kind::{Custom, Event, Kind};
+pub use condition::{Condition, Side};
+pub use kind::{Custom, Event, Kind, Tensor};
 pub use selector::{Positions, Selector};
 
 use crate::core::tensor::Array;

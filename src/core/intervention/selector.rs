@@ -128,6 +128,10 @@ impl Selector {
         let mut marked = vec![false; batch.len() * width];
         for (row, list) in lists.iter().enumerate().filter(|(row, _)| chosen(*row)) {
             let own = batch.lengths()[row];
+            // A row that ended in an earlier step of a generation has no position to change.
+            if own == 0 {
+                continue;
+            }
             for (p, m) in marks(list, own, site, &format!("position (row {row} has {own} tokens)"))?.iter().enumerate()
             {
                 marked[row * width + p] |= m;

@@ -399,21 +399,8 @@ impl Piece {
 }
 
 fn own_dtype(raw: &RawTensor, name: &str) -> Result<Dtype> {
-    Ok(match raw.dtype() {
-        RawDtype::Bool => Dtype::Bool,
-        RawDtype::U8 | RawDtype::F8_E4M3 | RawDtype::F8_E5M2 | RawDtype::F8_E8M0 => Dtype::Uint8,
-        RawDtype::U16 => Dtype::Uint16,
-        RawDtype::U32 => Dtype::Uint32,
-        RawDtype::U64 => Dtype::Uint64,
-        RawDtype::I8 => Dtype::Int8,
-        RawDtype::I16 => Dtype::Int16,
-        RawDtype::I32 => Dtype::Int32,
-        RawDtype::I64 => Dtype::Int64,
-        RawDtype::F16 => Dtype::Float16,
-        RawDtype::BF16 => Dtype::Bfloat16,
-        RawDtype::F32 => Dtype::Float32,
-        other => bail!(Unsupported, "tensor '{name}' has dtype {other}, which the backend cannot hold"),
-    })
+    let dtype = raw.dtype();
+    dtype.held().ok_or_else(|| err!(Unsupported, "tensor '{name}' has dtype {dtype}, which the backend cannot hold"))
 }
 
 /// Writes a tensor's bytes, floats in `wanted`; false when that needs the backend.

@@ -16,7 +16,7 @@ mod rope;
 mod sites;
 mod uses;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, OnceLock};
 
 use serde_json::Value;
@@ -210,6 +210,35 @@ impl Model {
                 self.0.name
             )
         })
+    }
+
+    /// The ids of special tokens: the tokenizer's, or those that the config of a model without one names.
+    pub fn special_ids(&self) -> BTreeSet<u32> {
+        if let Some(tokenizer) = &self.0.tokenizer {
+            return tokenizer.special_ids();
+        }
+        let named = ["bos_token_id", "eos_token_id", "pad_token_id"].iter().filter_map(|k| self.0.config.get(k));
+        let ids = named.flat_map(|v| v.as_array().cloned().unwrap_or_else(|| vec![v.clone()]));
+        ids.filter_map(|v| u32::try_from(v.as_u64()?).ok()).collect()
+    }
+
+    /// The name that the model was loaded by, without the folders it lies in: what files written here say of it.
+    pub fn short_name(&self) -> &str {
+        let name = self.0.name.trim_end_matches(['/', '\\']);
+        let local = std::path::Path::new(name);
+        match local.is_absolute() || local.exists() {
+            true => local.file_name().and_then(|n| n.to_str()).unwrap_or(name),
+            false => name,
+        }
+    }
+
+    /// A layer by its number, negative from the last.
+    pub fn layer(&self, number: i64) -> Result<usize> {
+        let n = self.num_layers() as i64;
+        match if number < 0 { number + n } else { number } {
+            layer if (0..n).contains(&layer) => Ok(layer as usize),
+            _ => Err(err!(InvalidArgument, "there is no layer {number}: the model has {n}")),
+        }
     }
 
     /// Number of layers.

@@ -229,6 +229,19 @@ impl Array {
         Ok(out)
     }
 
+    /// Evaluates and copies the bytes of the elements out, row-major, in the array's own dtype.
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        self.eval()?;
+        let flat = if self.is_contiguous() { self.clone() } else { ops::contiguous(self)? };
+        flat.eval()?;
+        let n = flat.byte_size();
+        if n == 0 {
+            return Ok(Vec::new());
+        }
+        // SAFETY: an evaluated array without gaps has this many bytes at `data`, and lives through the copy.
+        Ok(unsafe { std::slice::from_raw_parts(flat.data()?.cast::<u8>(), n) }.to_vec())
+    }
+
     /// Evaluates a one-element array.
     pub fn item(&self) -> Result<f64> {
         if self.size() != 1 {

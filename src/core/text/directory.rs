@@ -6,6 +6,7 @@ use std::path::Path;
 use serde_json::{Map, Value};
 use tokenizers::AddedToken;
 
+use super::chat::ChatTemplate;
 use super::special::{self, SpecialTokens};
 use super::tokenizer::{Tokenizer, foreign, surround};
 use crate::error::{Result, bail, err};
@@ -59,7 +60,12 @@ fn read(dir: &Path, bytes: &[u8]) -> Result<Tokenizer> {
     settings.add_missing_tokens(&mut inner)?;
     let special = settings.special(&inner);
     settings.surround(&mut inner, &special)?;
-    Tokenizer::new(inner, special, chat_template(dir, &settings.tokenizer)?)
+    let role = |role: &&str| Some(((*role).to_owned(), settings.role(role)?.content));
+    let chat = ChatTemplate {
+        source: chat_template(dir, &settings.tokenizer)?,
+        tokens: special::ROLES.iter().filter_map(role).collect(),
+    };
+    Tokenizer::new(inner, special, chat)
 }
 
 /// The settings files of a model directory; absent ones are empty.

@@ -6,6 +6,7 @@ use tokenizers::AddedToken;
 use tokenizers::decoders::byte_level::ByteLevel;
 use tokenizers::models::bpe::{BPE, Vocab};
 
+use super::chat::ChatTemplate;
 use super::pre_tokenizer::Family;
 use super::sentencepiece;
 use super::special::SpecialTokens;
@@ -167,8 +168,14 @@ impl Words {
             pad: self.id(metadata, "padding")?,
             unk: self.id(metadata, "unknown")?,
         };
-        let template = metadata.opt_str("tokenizer.chat_template")?.map(str::to_owned);
-        Tokenizer::new(inner, special, template)
+        let roles =
+            [("bos_token", special.bos), ("eos_token", eos), ("pad_token", special.pad), ("unk_token", special.unk)];
+        let named = |(role, id): (&str, Option<u32>)| Some((role.to_owned(), self.tokens[id? as usize].clone()));
+        let chat = ChatTemplate {
+            source: metadata.opt_str("tokenizer.chat_template")?.map(str::to_owned),
+            tokens: roles.into_iter().filter_map(named).collect(),
+        };
+        Tokenizer::new(inner, special, chat)
     }
 }
 

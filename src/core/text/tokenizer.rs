@@ -2,8 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use serde_json::{Map, Value};
 use tokenizers::processors::template::TemplateProcessing;
 
+use super::chat::ChatTemplate;
 use super::special::SpecialTokens;
 use crate::error::{Error, Result, bail, err};
 
@@ -12,7 +14,9 @@ use crate::error::{Error, Result, bail, err};
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
     special: SpecialTokens,
-    chat_template: Option<String>,
+    /// Ids that are left out of a text with special tokens skipped.
+    unspoken: BTreeSet<u32>,
+    chat: ChatTemplate,
 }
 
 impl std::fmt::Debug for Tokenizer {
@@ -23,13 +27,11 @@ impl std::fmt::Debug for Tokenizer {
 
 impl Tokenizer {
     /// Puts a tokenizer together; neither truncation nor padding survives, both belong to the caller of a trace.
-    pub(super) fn new(
-        mut inner: tokenizers::Tokenizer,
-        special: SpecialTokens,
-        chat_template: Option<String>,
-    ) -> Result<Self> {
+    pub(super) fn new(mut inner: tokenizers::Tokenizer, special: SpecialTokens, chat: ChatTemplate) -> Result<Self> {
         inner.with_padding(None).with_truncation(None).map_err(foreign)?;
-        Ok(Self { inner, special, chat_template })
+        let added = inner.get_added_tokens_decoder();
+        let unspoken = added.into_iter().filter(|(_, token)| token.special).map(|(id, _)| id).collect();
+        Ok(Self { inner, special, unspoken, chat })
     }
 
     /// The ids of `text`. `add_special` adds what the model's own rules put around a text (often a BOS token, often
@@ -95,6 +97,11 @@ impl Tokenizer {
         })
     }
 
+    /// Whether an id adds to a text from which special tokens are left out.
+    pub(super) fn has_text(&self, id: u32) -> bool {
+        !self.unspoken.contains(&id) && self.inner.id_to_token(id).is_some()
+    }
+
     /// The id of a token spelled as in the vocabulary.
     pub fn token_to_id(&self, token: &str) -> Option<u32> {
         self.inner.token_to_id(token)
@@ -135,7 +142,22 @@ impl Tokenizer {
 
     /// The chat template's source, as the model ships it.
     pub fn chat_template(&self) -> Option<&str> {
-        self.chat_template.as_deref()
+        self.chat.source.as_deref()
+    }
+
+    /// A conversation as the model's chat template writes it, byte for byte as transformers' `apply_chat_template` does.
+    ///
+    /// `messages` is a list of objects with "role" and "content" (and whatever else the template reads, such as
+    /// "tool_calls"); `add_generation_prompt` ends the text where the assistant's answer begins. `extra` are further
+    /// names for the template, such as "tools", "documents" or "enable_thinking"; "chat_template" is another template
+    /// to use. Encode the text without adding special tokens: the template wrote them.
+    pub fn apply_chat_template(
+        &self,
+        messages: &Value,
+        add_generation_prompt: bool,
+        extra: &Map<String, Value>,
+    ) -> Result<String> {
+        self.chat.render(messages, add_generation_prompt, extra)
     }
 }
 

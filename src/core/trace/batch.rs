@@ -59,6 +59,16 @@ impl Batch {
         Ok(Self { rows, lengths, width, inputs: vec![ids], starts, past: Arc::default() })
     }
 
+    /// One more token for each row that goes on, none for a row that has ended. To be continued from a cache.
+    pub(crate) fn of_step(tokens: &[Option<u32>]) -> Result<Self> {
+        let rows: Vec<Vec<u32>> = tokens.iter().map(|t| t.iter().copied().collect()).collect();
+        let lengths: Vec<usize> = rows.iter().map(Vec::len).collect();
+        let flat: Vec<i32> = tokens.iter().map(|t| t.unwrap_or(0) as i32).collect();
+        let ids = Array::from_slice(&flat, &[rows.len(), 1])?;
+        let starts = vec![0; rows.len()];
+        Ok(Self { rows, lengths, width: 1, inputs: vec![ids], starts, past: Arc::default() })
+    }
+
     /// Arrays instead of tokens, checked by the model: rows along axis 0, positions along axis 1 where there are three.
     pub(crate) fn of_arrays(inputs: Vec<Array>) -> Result<Self> {
         let Some(first) = inputs.first() else { bail!(InvalidArgument, "a batch of no arrays") };

@@ -22,6 +22,18 @@ pub(crate) struct Segment {
     pub lengths: Vec<usize>,
 }
 
+impl Segment {
+    /// Whether the columns of both are one segment: in each row the first is full, or the second has nothing.
+    fn goes_on_with(&self, next: &Segment) -> bool {
+        self.lengths.iter().zip(&next.lengths).all(|(own, more)| *own == self.width || *more == 0)
+    }
+
+    fn append(&mut self, next: &Segment) {
+        self.width += next.width;
+        self.lengths.iter_mut().zip(&next.lengths).for_each(|(own, more)| *own += more);
+    }
+}
+
 /// The state of a model after some tokens. [`Cache::default`] has seen none.
 #[derive(Clone, Default)]
 pub struct Cache {
@@ -33,7 +45,11 @@ pub struct Cache {
 impl Cache {
     pub(super) fn after(&self, model: &Arc<Inner>, segment: Segment, states: Vec<Option<State>>) -> Self {
         let mut segments = self.segments.as_ref().clone();
-        segments.push(segment);
+        match segments.last_mut() {
+            // A long generation is a prompt and one segment of steps, not a segment a step.
+            Some(last) if last.goes_on_with(&segment) => last.append(&segment),
+            _ => segments.push(segment),
+        }
         Self { model: Some(Arc::downgrade(model)), segments: Arc::new(segments), states: Arc::new(states) }
     }
 
@@ -57,12 +73,17 @@ impl Cache {
 
     /// Bytes that its arrays hold, or will hold once they are computed.
     pub fn byte_size(&self) -> usize {
-        self.states.iter().flatten().flatten().map(Array::byte_size).sum()
+        self.arrays().map(Array::byte_size).sum()
     }
 
     /// Computes what it remembers, so that the graph behind it can be freed.
     pub fn eval(&self) -> Result<()> {
-        Array::eval_all(self.states.iter().flatten().flatten())
+        Array::eval_all(self.arrays())
+    }
+
+    /// Everything that it remembers.
+    pub(crate) fn arrays(&self) -> impl Iterator<Item = &Array> {
+        self.states.iter().flatten().flatten()
     }
 
     pub(crate) fn segments(&self) -> &Arc<Vec<Segment>> {

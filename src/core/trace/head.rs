@@ -81,6 +81,17 @@ impl Model {
 }
 
 impl Trace {
+    /// [`Trace::last_logits`] for one who acts on them: from now on what they depend on counts as read.
+    pub(crate) fn drawn_from(&self) -> Result<Array> {
+        let batch = self.batch()?;
+        let logits = if batch.width() > 1 { self.last_logits()? } else { tensor::squeeze(&self.output()?, 1)? };
+        self.with(|run| {
+            run.mark_read(run.model.program.output);
+            Ok(())
+        })?;
+        Ok(logits)
+    }
+
     /// The logits `[row, vocabulary]` after each row's own last token, lazily; what they depend on counts as not read,
     /// so that it can still be written. Where nothing after the last layer looks at other positions and nothing there was
     /// changed, the final norm and the head run for those positions only.
@@ -140,6 +151,13 @@ pub(crate) fn at_places(value: &Array, places: &[Place]) -> Result<Array> {
     }
     let flat: Vec<i32> = places.iter().map(|(row, position)| (row * width + position) as i32).collect();
     tensor::take(&tensor::flatten(value, 0, 1)?, &Array::from_slice(&flat, &[flat.len()])?, 0)
+}
+
+/// `[row, 1, feature]`: each row's value at its own last position of `[row, position, feature]`; at its first where it has
+/// none.
+pub(crate) fn at_the_end(value: &Array, lengths: &[usize]) -> Result<Array> {
+    let last: Vec<Place> = lengths.iter().enumerate().map(|(row, n)| (row, n.saturating_sub(1))).collect();
+    tensor::expand_dims(&at_places(value, &last)?, 1)
 }
 
 /// Whether `slot` is made from `cut` and weights alone, position by position.

@@ -22,6 +22,7 @@ mod recurrent;
 mod route;
 mod run;
 mod special;
+mod steer;
 
 use std::sync::Arc;
 
@@ -31,7 +32,7 @@ pub(crate) use edit::fit;
 use edit::{Change, Edit};
 pub(crate) use forward::{Straight, forward};
 pub use gradient::Gradients;
-pub(crate) use head::{Head, Place, at_places};
+pub(crate) use head::{Head, Place, at_places, at_the_end};
 pub use kernels::subscript;
 pub use opaque::{Opaque, OpaqueCall};
 pub use options::{Keep, TraceOptions};
@@ -40,6 +41,7 @@ pub(crate) use plan::plan;
 pub use receipt::Receipt;
 pub(crate) use route::{Passed, Route, between, from_linear};
 use run::Run;
+pub(crate) use steer::{Decided, Steer};
 
 use crate::core::arch::tape::Index;
 use crate::core::intervention::Intervention;
@@ -69,6 +71,13 @@ impl BeforeEval for State {
 
 impl Trace {
     pub(crate) fn start(model: &Model, batch: Batch, options: &TraceOptions) -> Result<Self> {
+        let interventions = options.interventions.iter();
+        let steers: Vec<Steer> = interventions.map(|(pattern, i)| Steer::always(pattern, i)).collect();
+        Self::start_with(model, batch, options, &steers)
+    }
+
+    /// Starts a trace with these changes in place of those of the options: each may hang on a condition.
+    pub(crate) fn start_with(model: &Model, batch: Batch, options: &TraceOptions, steers: &[Steer]) -> Result<Self> {
         let mut batch = batch;
         if let Some(cache) = &options.cache {
             cache.check(model.inner())?;
@@ -83,18 +92,21 @@ impl Trace {
             batch = batch.after(cache, model.context_length())?;
         }
         let cache = options.cache.clone();
-        let run = Run::new(model.inner().clone(), Arc::new(batch), options.keep == Keep::All, cache);
+        let mut run = Run::new(model.inner().clone(), Arc::new(batch), options.keep == Keep::All, cache);
+        run.step = options.step;
         let trace = Self::wrap(model.inner().clone(), options.strict, run);
         let mut edits = Vec::new();
-        for (pattern, intervention) in &options.interventions {
-            for target in model.sites().targets(pattern)? {
-                edits.push((target, Arc::new(intervention.clone())));
+        for steer in steers {
+            for target in model.sites().targets(&steer.pattern)? {
+                edits.push((target, steer));
             }
         }
         // In execution order (a stable sort keeps the given order at one site), so that nothing is built twice.
         edits.sort_by_key(|(target, _)| model.inner().uses.place(model.inner().slot(target.site())));
-        for (target, intervention) in edits {
-            trace.edit(target, Change::Intervention(intervention))?;
+        for (target, steer) in edits {
+            if let Some(gate) = trace.gate_of(steer, target)? {
+                trace.write_edit(Edit::new(target, Change::Intervention(steer.intervention.clone())).only_if(gate))?;
+            }
         }
         Ok(trace)
     }
@@ -118,6 +130,11 @@ impl Trace {
     /// The tokens it runs over.
     pub fn batch(&self) -> Result<Arc<Batch>> {
         self.with(|run| Ok(run.batch.clone()))
+    }
+
+    /// Which step of a generation it is; 0 in a plain forward.
+    pub fn step(&self) -> Result<usize> {
+        self.with(|run| Ok(run.step))
     }
 
     /// The value of a site, lazily: its graph is built as far as need be, nothing is computed.
@@ -174,9 +191,13 @@ impl Trace {
     }
 
     fn edit(&self, target: Target, change: Change) -> Result<()> {
+        self.write_edit(Edit::new(target, change))
+    }
+
+    fn write_edit(&self, edit: Edit) -> Result<()> {
         self.with(|run| {
-            let slot = run.model.slot(target.site());
-            run.write(Edit::new(target, change))?;
+            let slot = run.model.slot(edit.site);
+            run.write(edit)?;
             // Built at once, so that what does not fit is an error here and not at some later read.
             run.value(slot).map(drop).inspect_err(|_| run.unwrite(slot))
         })
@@ -220,11 +241,11 @@ impl Trace {
 
     /// One receipt a write: what it changed and whether anything read depends on it. Evaluates the norms.
     pub fn receipts(&self) -> Result<Vec<Receipt>> {
-        let (edits, reached, batch) = self.with(|run| {
+        let (edits, reached, batch, step) = self.with(|run| {
             let reached: Vec<bool> = run.edits.iter().map(|e| run.reaches_the_user(run.model.slot(e.site))).collect();
-            Ok((run.edits.clone(), reached, run.batch.clone()))
+            Ok((run.edits.clone(), reached, run.batch.clone(), run.step))
         })?;
-        receipt::write_out(&edits, &reached, &batch, &self.0.model)
+        receipt::write_out(&edits, &reached, &batch, &self.0.model, step)
     }
 
     /// Ends the block. A strict trace refuses a write that changed nothing, or that nothing read depends on.

@@ -18,16 +18,21 @@ impl Trace {
     /// the rows (row `i` is this trace's row `i % rows`); what this trace was changed by on the way is done here too.
     /// The trace itself stays as it was.
     ///
-    /// Errors: a site of `to` that depends on more than `from` (what else was run is not known here), or not on it.
+    /// Errors: a site of `to` that depends on more than `from` (what else was run is not known here), or not on it; a trace
+    /// that goes on after a cache.
     pub fn onward(&self, from: &str, value: &Array, to: &[&str]) -> Result<Vec<Array>> {
         let model = self.0.model.clone();
         let site = model.slot(model.sites.resolve(from)?);
         let start = model.program.source(site);
-        let ends: Vec<Slot> = to.iter().map(|s| model.sites.resolve(s).map(|s| model.slot(s))).collect::<Result<_>>()?;
+        let ends: Vec<Slot> =
+            to.iter().map(|s| model.sites.resolve(s).map(|s| model.slot(s))).collect::<Result<_>>()?;
         for (end, name) in ends.iter().zip(to) {
             leads_alone(&model, start, *end, from, name)?;
         }
         let (batch, edits) = self.with(|run| Ok((run.batch.clone(), run.edits.clone())))?;
+        if batch.past_width() > 0 {
+            bail!(Unsupported, "onward of a trace that goes on after a cache: trace the whole text without one");
+        }
         let rows = batch.len();
         if value.ndim() == 0 || value.dim(0) == 0 || !value.dim(0).is_multiple_of(rows) {
             bail!(Shape, "'{from}': a value of shape {:?} is not rows of a batch of {rows}", value.shape());

@@ -25,6 +25,8 @@ pub struct TraceOptions {
     /// What was seen before these tokens ([`Cache::default`]: nothing). With it, [`Trace::cache`](super::Trace::cache)
     /// gives the state after them; without it nothing is remembered.
     pub cache: Option<Cache>,
+    /// Which step of a generation it is, for receipts and hooks; 0 in a plain forward.
+    pub step: usize,
 }
 
 impl TraceOptions {

@@ -27,20 +27,29 @@ pub struct Receipt {
     pub reached: bool,
 }
 
-pub(super) fn write_out(edits: &[Edit], reached: &[bool], batch: &Batch, model: &Inner) -> Result<Vec<Receipt>> {
-    let all = edits.iter().zip(reached).map(|(e, reached)| one(e, *reached, batch, model));
+pub(super) fn write_out(
+    edits: &[Edit],
+    reached: &[bool],
+    batch: &Batch,
+    model: &Inner,
+    step: usize,
+) -> Result<Vec<Receipt>> {
+    let all = edits.iter().zip(reached).map(|(e, reached)| one(e, *reached, batch, model, step));
     all.collect()
 }
 
-fn one(edit: &Edit, reached: bool, batch: &Batch, model: &Inner) -> Result<Receipt> {
+fn one(edit: &Edit, reached: bool, batch: &Batch, model: &Inner, step: usize) -> Result<Receipt> {
     let change = match &edit.change {
         Change::Value(_) => "value".to_owned(),
-        Change::Intervention(i) => i.to_string(),
+        Change::Intervention(i) => match &edit.gate {
+            Some(gate) => format!("{i} {}", gate.condition),
+            None => i.to_string(),
+        },
     };
     let mut receipt = Receipt {
         site: edit.name(model),
         change,
-        step: 0,
+        step,
         rows: Vec::new(),
         positions: Vec::new(),
         change_norm: 0.0,

@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 use super::attention::Masks;
 use super::batch::Batch;
 use super::cache::{Cache, State};
-use super::edit::{Change, Edit};
+use super::edit::{Around, Change, Edit, Met};
 use super::experts::{check_choice, rows_of};
 use super::kernels::{Surroundings, execute};
 use crate::core::arch::tape::{Op, Producer, Slot};
@@ -24,6 +24,8 @@ use crate::error::{Result, bail, err};
 pub(crate) struct Run {
     pub model: Arc<Inner>,
     pub batch: Arc<Batch>,
+    /// Generation step; 0 in a plain forward.
+    pub step: usize,
     memo: Vec<Option<Array>>,
     built: Vec<bool>,
     masks: Masks,
@@ -72,6 +74,7 @@ impl Run {
             frontier: 0,
             trimmed: false,
             batch,
+            step: 0,
             model,
         }
     }
@@ -291,8 +294,14 @@ impl Run {
             Some(x) => Some(self.value(model.program.experts[x.group].chosen)?),
             None => None,
         };
+        let probed = match self.edits[number].gate.as_ref().map(|g| &g.met) {
+            Some(Met::Probe(slot)) => Some(self.value(*slot)?),
+            _ => None,
+        };
+        let around =
+            Around { model: &model, batch: &batch, step: self.step, chosen: chosen.as_ref(), probed: probed.as_ref() };
         let edit = &mut self.edits[number];
-        let new = edit.apply(old, &model, &batch, chosen.as_ref())?;
+        let new = edit.apply(old, &around)?;
         if let Some(count) = model.program.bounds.get(&model.slot(edit.site)) {
             check_choice(&new, *count, &edit.name(&model)).inspect_err(|_| edit.forget())?;
         }
@@ -323,10 +332,15 @@ impl Run {
         let slot = self.model.slot(site);
         self.touch(slot, false)?;
         let value = self.value(slot)?;
+        self.mark_read(slot);
+        Ok(value)
+    }
+
+    /// From now on nothing that the slot depends on may be written.
+    pub fn mark_read(&mut self, slot: Slot) {
         if !std::mem::replace(&mut self.handed[slot as usize], true) {
             self.handed_list.push(slot);
         }
-        Ok(value)
     }
 
     /// Takes the explicit way past a slot that only it passes through, unless what it leads to is already out.
@@ -459,6 +473,16 @@ impl Run {
                 }
             }
         }
+    }
+
+    /// Whether the value of `slot` goes into that of `other`.
+    pub fn feeds(&self, slot: Slot, other: Slot) -> bool {
+        let mut found = false;
+        self.walk_from(slot, &mut |s| {
+            found |= s == other;
+            found
+        });
+        found
     }
 
     /// Forgets everything that depends on `slot`.

@@ -163,5 +163,9 @@ fn refuse_overlap(tensors: &[GgufTensor]) -> Result<()> {
     Ok(())
 }
 
+mod write;
+
+pub use write::GgufFile;
+
 #[cfg(test)]
 mod tests;

@@ -12,6 +12,7 @@ mod raw;
 mod reader;
 pub mod repack;
 mod safetensors;
+pub mod store;
 #[cfg(test)]
 mod testing;
 

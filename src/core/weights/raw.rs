@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::ggml::GgmlType;
 use super::mapping::Mapping;
+use crate::core::tensor::Dtype;
 
 /// An element type as the file states it; a backend decides which of them it takes.
 #[allow(non_camel_case_types)]
@@ -71,6 +72,25 @@ impl RawDtype {
         ("F8_E8M0", Self::F8_E8M0, 1),
         ("C64", Self::C64, 8),
     ];
+
+    /// The dtype in which MLX holds it as it is; none for types that only a format knows. Eight-bit floats are bytes.
+    pub fn held(self) -> Option<Dtype> {
+        Some(match self {
+            Self::Bool => Dtype::Bool,
+            Self::U8 | Self::F8_E4M3 | Self::F8_E5M2 | Self::F8_E8M0 => Dtype::Uint8,
+            Self::U16 => Dtype::Uint16,
+            Self::U32 => Dtype::Uint32,
+            Self::U64 => Dtype::Uint64,
+            Self::I8 => Dtype::Int8,
+            Self::I16 => Dtype::Int16,
+            Self::I32 => Dtype::Int32,
+            Self::I64 => Dtype::Int64,
+            Self::F16 => Dtype::Float16,
+            Self::BF16 => Dtype::Bfloat16,
+            Self::F32 => Dtype::Float32,
+            Self::F64 | Self::C64 | Self::Ggml(_) => return None,
+        })
+    }
 
     /// The type and its size in bytes by its name in a safetensors header.
     pub(super) fn from_safetensors(name: &str) -> Option<(Self, usize)> {

@@ -37,6 +37,21 @@ pub(super) fn open(path: &Path) -> Result<BTreeMap<String, RawTensor>> {
     Ok(tensors.collect())
 }
 
+/// The texts of a file's `__metadata__`; anything else there is an error, as the format has it.
+pub(super) fn metadata(path: &Path) -> Result<BTreeMap<String, String>> {
+    let file = Mapping::open(path)?;
+    let read = || {
+        let fields: Fields = serde_json::from_slice(header(file.bytes())?.0)
+            .map_err(|e| err!(Corrupt, "the header is not the JSON it should be: {e}"))?;
+        let Some(value) = fields.0.get(METADATA) else { return Ok(BTreeMap::new()) };
+        let texts = value.as_object().and_then(|all| {
+            all.iter().map(|(k, v)| Some((k.clone(), v.as_str()?.to_owned()))).collect::<Option<BTreeMap<_, _>>>()
+        });
+        texts.ok_or_else(|| err!(Corrupt, "its `{METADATA}` is not an object of texts"))
+    };
+    read().map_err(|e| e.context(path.display()))
+}
+
 fn parse(bytes: &[u8]) -> Result<BTreeMap<String, Entry>> {
     let (header, data_start) = header(bytes)?;
     let fields: Fields = serde_json::from_slice(header)

@@ -4,7 +4,9 @@ mod attribution;
 mod cells;
 mod component;
 mod logit;
+mod patchscope;
 mod readout;
+mod tuned;
 
 pub use attribution::{
     Attributed, AttributionOptions, LogitAttribution, Norm, Part, Split, TopNeuron, attribution_of,
@@ -13,6 +15,13 @@ pub use attribution::{
 pub use cells::{Cell, LensCell, LogitLens, Reading, Shade, Standing};
 pub use component::Component;
 pub use logit::{LensOptions, lens_of, logit_lens, top_tokens};
+pub use patchscope::{
+    IDENTITY, Mapping, Patched, Patchscope, PatchscopeOptions, TargetPrompt, patchscope, patchscope_of,
+};
+pub use tuned::{
+    Held, Optimiser, TunedLens, TunedLensOptions, TunedTraining, train_tuned_lens, train_tuned_lens_with, tuned_lens,
+    tuned_lens_of,
+};
 
 use crate::error::{Result, bail};
 
