@@ -13,7 +13,8 @@ const PAIRS: [[&str; 2]; 2] = [
 ];
 
 fn bench(c: &mut Criterion) {
-    let model = Model::load(concat!(env!("CARGO_MANIFEST_DIR"), "/target/models/SmolLM2-135M-Instruct.Q4_1.gguf")).unwrap();
+    let model =
+        Model::load(concat!(env!("CARGO_MANIFEST_DIR"), "/target/models/SmolLM2-135M-Instruct.Q4_1.gguf")).unwrap();
     let metric = || Metric::logit_difference(" Paris", " Rome");
     for (pair, name) in PAIRS.iter().zip(["one token in common in front", "nothing in common"]) {
         let [clean, corrupt] = *pair;
