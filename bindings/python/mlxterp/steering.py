@@ -175,7 +175,7 @@ class Steering:
 
 def steer(model: InterpretableModel, given: tuple[Any, ...], said: dict[str, Any], more: dict[str, Any]) -> Steering:
     """Puts a steering on a model. Its names and shapes are checked by the trace that it first meets."""
-    order = ("layers", "vector", "strength", "positions", "site")
+    order: tuple[str, ...] = ("layers", "vector", "strength", "positions", "site")
     if given and isinstance(given[0], SteeringVectors):
         order = ("vector", "strength", "positions")
     if len(given) > len(order):

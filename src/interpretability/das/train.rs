@@ -9,7 +9,7 @@ use crate::core::model::{Model, Prompts};
 use crate::core::tensor::{self, Array, Dtype};
 use crate::core::trace::{Trace, TraceOptions};
 use crate::error::{Result, bail};
-use crate::utils::{Pick, Position, Progress, Random, Token, activations, tell};
+use crate::utils::{Moments, Optimiser, Pick, Position, Progress, Random, Token, activations, tell};
 
 /// Where and how.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -175,7 +175,7 @@ pub fn das(
 
     let shape = [width as i32, options.dimensions as i32];
     let mut free = tensor::random_normal(&shape, Dtype::Float32, options.seed)?;
-    let mut adam = Adam::new(&free, options.learning_rate)?;
+    let mut moments = Moments::new(&free)?;
     let total = (options.epochs * learn.len()) as u64;
     let (mut losses, mut done) = (Vec::new(), 0);
     for epoch in 0..options.epochs {
@@ -186,8 +186,8 @@ pub fn das(
             let batch = &learn[turn];
             let at = [free.clone()];
             let (loss, gradients) = tensor::value_and_gradients(&at, |x| batch.loss(&frame(&x[0])?, &options.site))?;
-            free = adam.step(&free, &gradients[0])?;
-            Array::eval_all([&loss, &free].into_iter().chain(adam.state()))?;
+            free = moments.step(Optimiser::Adam, options.learning_rate, &free, &gradients[0])?;
+            Array::eval_all([&loss, &free].into_iter().chain(moments.arrays()))?;
             let value = loss.item()?;
             let moved = tensor::sum_all(&free)?.item()?;
             if !value.is_finite() || !moved.is_finite() {
@@ -287,39 +287,4 @@ fn accuracies(batches: &[Batch], directions: &Array, site: &str) -> Result<Accur
     }
     let share = |n: usize| n as f64 / pairs as f64;
     Ok(Accuracies { pairs, exchanged: share(exchanged), untouched: share(untouched), whole: share(whole) })
-}
-
-/// Kingma and Ba 2014.
-struct Adam {
-    mean: Array,
-    square: Array,
-    rate: f64,
-    steps: i32,
-}
-
-impl Adam {
-    const FIRST: f64 = 0.9;
-    const SECOND: f64 = 0.999;
-
-    fn new(like: &Array, rate: f64) -> Result<Self> {
-        Ok(Self { mean: tensor::zeros_like(like)?, square: tensor::zeros_like(like)?, rate, steps: 0 })
-    }
-
-    fn state(&self) -> [&Array; 2] {
-        [&self.mean, &self.square]
-    }
-
-    fn step(&mut self, at: &Array, gradient: &Array) -> Result<Array> {
-        let number = |v: f64| Array::scalar(v, Dtype::Float32);
-        let blend = |old: &Array, new: &Array, keep: f64| {
-            tensor::add(&tensor::mul(old, &number(keep)?)?, &tensor::mul(new, &number(1.0 - keep)?)?)
-        };
-        self.steps += 1;
-        self.mean = blend(&self.mean, gradient, Self::FIRST)?;
-        self.square = blend(&self.square, &tensor::square(gradient)?, Self::SECOND)?;
-        let unbiased = |a: &Array, keep: f64| tensor::div(a, &number(1.0 - keep.powi(self.steps))?);
-        let size = tensor::add(&tensor::sqrt(&unbiased(&self.square, Self::SECOND)?)?, &number(1e-8)?)?;
-        let change = tensor::div(&unbiased(&self.mean, Self::FIRST)?, &size)?;
-        tensor::sub(at, &tensor::mul(&change, &number(self.rate)?)?)
-    }
 }

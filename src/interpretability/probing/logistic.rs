@@ -60,8 +60,13 @@ pub fn logistic(x: &Matrix, second: &[bool], l2: f64, most: usize) -> Result<Sol
             }
             memory.push((moved, turned, 1.0 / curvature));
         }
+        let gained = value - lower;
         (at, value, gradient) = (next, lower, slopes);
         iterations += 1;
+        // Below that the value is rounding, and a line search would go on halving it for ever.
+        if gained <= 1e-15 * value.abs() {
+            break;
+        }
     }
     // Where rounding ends the line search the gradient is as small as it gets.
     let converged = largest(&gradient) <= 1e-7 * scale;
@@ -103,7 +108,7 @@ fn step(
 ) -> Option<Point> {
     let (mut low, mut high, mut length) = (0.0, f64::INFINITY, first);
     let mut best: Option<Point> = None;
-    for _ in 0..50 {
+    for _ in 0..30 {
         let mut next = at.to_vec();
         add_scaled(&mut next, direction, length);
         let (new, gradient) = evaluate(&next);

@@ -4,10 +4,8 @@
 mod data;
 mod file;
 mod npz;
-mod optimiser;
 mod train;
 
-pub use self::optimiser::Optimiser;
 pub use self::train::{Held, TunedLensOptions, TunedTraining, train_tuned_lens, train_tuned_lens_with};
 use super::logit::{self, LensOptions};
 use super::{Component, LogitLens};
@@ -15,6 +13,7 @@ use crate::core::model::{Model, Prompts};
 use crate::core::tensor::{self, Array, Dtype};
 use crate::core::trace::Trace;
 use crate::error::{Result, bail};
+pub use crate::utils::Optimiser;
 use crate::utils::Progress;
 
 /// A map for the output of each layer: `weight state + bias`, float32. One that was never trained is the identity.

@@ -5,7 +5,6 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::data::{Batches, Data, sample};
-use super::optimiser::{Moments, Optimiser};
 use super::{TunedLens, apply};
 use crate::core::model::{Model, Prompts};
 use crate::core::tensor::{self, Array, Dtype};
@@ -14,6 +13,7 @@ use crate::error::{Result, bail, err};
 use crate::interpretability::lens::layer;
 use crate::interpretability::lens::readout::{AT_ONCE, log_probabilities};
 use crate::utils::{Axis, Grid, Progress, tell};
+use crate::utils::{Moments, Optimiser};
 
 /// How a tuned lens is trained.
 #[derive(Clone, Debug, Deserialize)]

@@ -27,13 +27,14 @@ impl Optimiser {
 }
 
 /// One parameter's past.
-pub(super) struct Moments {
+pub struct Moments {
     first: Array,
     second: Array,
     steps: i32,
 }
 
 impl Moments {
+    /// None yet: a parameter before its first step.
     pub fn new(parameter: &Array) -> Result<Self> {
         let zeros = tensor::zeros_like(parameter)?;
         Ok(Self { first: zeros.clone(), second: zeros, steps: 0 })
