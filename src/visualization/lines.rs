@@ -31,10 +31,10 @@ pub fn lines(grid: &Grid, title: &str, remark: &str) -> String {
     );
     for step in 0..=4 {
         let v = low + (high - low) * step as f32 / 4.0;
-        let _ = write!(
+        let _ = writeln!(
             body,
             "<line class=\"line\" x1=\"{LEFT}\" x2=\"{WIDTH}\" y1=\"{0:.1}\" y2=\"{0:.1}\"/><text class=\"faint\" x=\"{1}\" \
-             y=\"{2:.1}\" text-anchor=\"end\">{v:.2}</text>\n",
+             y=\"{2:.1}\" text-anchor=\"end\">{v:.2}</text>",
             y(v),
             LEFT - 8.0,
             y(v) + 4.0
