@@ -1,17 +1,13 @@
 //! The way that always works: forks of the unpatched run, several as rows of a batch, from the patched layer on.
 
-use super::place::{Row, patched, share_below};
+use super::place::{Keep, Row, patched, share_below};
 use super::sweep::Sweep;
 use crate::core::trace::Trace;
 use crate::error::Result;
 
 impl Sweep<'_> {
     /// Runs cells layer by layer. All prompts of a cell run together, so that row `i` of a fork is prompt `i % prompts`.
-    pub(super) fn fork_all(
-        &self,
-        open: Vec<Row<'_>>,
-        keep: &mut dyn FnMut(&[Row<'_>], Vec<f32>) -> Result<()>,
-    ) -> Result<()> {
+    pub(super) fn fork_all(&self, open: Vec<Row<'_>>, keep: &mut Keep<'_>) -> Result<()> {
         let n = self.prompts.len();
         let mut rows = open;
         rows.sort_by_key(|r| (r.cell.first, r.number, r.prompt));

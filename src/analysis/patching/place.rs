@@ -6,6 +6,9 @@ use crate::core::tensor::{self, Array};
 use crate::core::trace::Trace;
 use crate::error::{Result, bail};
 
+/// What becomes of rows once they were run, with the metric of each.
+pub(super) type Keep<'a> = dyn FnMut(&[Row<'_>], Vec<f32>) -> Result<()> + 'a;
+
 /// One row of a batch: what is patched in the run of which prompt.
 #[derive(Clone, Copy)]
 pub(super) struct Row<'a> {

@@ -78,10 +78,13 @@ impl fmt::Display for Receiver {
     }
 }
 
+/// A site, and those of its heads that are meant; none: the whole value.
+type Heard = (SiteId, Option<Vec<i64>>);
+
 /// Receivers as sites: in execution order, with the heads that are meant.
 pub(super) struct Hearing {
     /// By layer and site; no heads: the whole value. Empty: the logits.
-    sites: BTreeMap<(usize, ReceiverInput), (SiteId, Option<Vec<i64>>)>,
+    sites: BTreeMap<(usize, ReceiverInput), Heard>,
 }
 
 impl Hearing {

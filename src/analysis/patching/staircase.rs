@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use super::known::Facts;
-use super::place::{Row, of_prompts, patched};
+use super::place::{Keep, Row, of_prompts, patched};
 use super::sweep::Sweep;
 use crate::core::arch::tape::Slot;
 use crate::core::model::Stream;
@@ -53,7 +53,7 @@ pub(super) struct Climb<'a> {
 
 impl Climb<'_> {
     /// Climbs with all rows, those that begin at one position or near it together.
-    pub fn all(&self, rows: Vec<Row<'_>>, keep: &mut dyn FnMut(&[Row<'_>], Vec<f32>) -> Result<()>) -> Result<()> {
+    pub fn all(&self, rows: Vec<Row<'_>>, keep: &mut Keep<'_>) -> Result<()> {
         let mut by_cut: BTreeMap<usize, Vec<Row<'_>>> = BTreeMap::new();
         for row in rows {
             by_cut.entry(self.cut(&row)).or_default().push(row);

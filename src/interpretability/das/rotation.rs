@@ -40,7 +40,7 @@ mod tests {
         }
         let weights = tensor::random_normal(&[7, 3], Dtype::Float32, 6).unwrap();
         let value = |x: &Array| tensor::sum_all(&tensor::mul(&frame(x)?, &weights)?);
-        let (_, gradients) = tensor::value_and_gradients(&[free.clone()], |x| value(&x[0])).unwrap();
+        let (_, gradients) = tensor::value_and_gradients(std::slice::from_ref(&free), |x| value(&x[0])).unwrap();
         let gradients = gradients[0].to_vec::<f32>().unwrap();
         let numbers = free.to_vec::<f32>().unwrap();
         for i in [0, 8, 20] {

@@ -97,15 +97,11 @@ fn descent(gradient: &[f64], memory: &[(Vec<f64>, Vec<f64>, f64)]) -> Vec<f64> {
 
 type Point = (Vec<f64>, f64, Vec<f64>);
 
+/// The value at a point, and the slope there.
+type Evaluate<'a> = dyn Fn(&[f64]) -> (f64, Vec<f64>) + 'a;
+
 /// A step that lowers the value enough (Armijo) and leaves the slope less steep (Wolfe), by halving and doubling.
-fn step(
-    at: &[f64],
-    direction: &[f64],
-    first: f64,
-    value: f64,
-    slope: f64,
-    evaluate: &dyn Fn(&[f64]) -> (f64, Vec<f64>),
-) -> Option<Point> {
+fn step(at: &[f64], direction: &[f64], first: f64, value: f64, slope: f64, evaluate: &Evaluate<'_>) -> Option<Point> {
     let (mut low, mut high, mut length) = (0.0, f64::INFINITY, first);
     let mut best: Option<Point> = None;
     for _ in 0..30 {
