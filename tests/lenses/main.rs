@@ -5,6 +5,8 @@ mod support;
 
 mod attribution;
 mod logit;
+mod patchscope;
+mod tuned;
 
 use mlxterp::core::model::Model;
 use mlxterp::toolkit::{Call, run};

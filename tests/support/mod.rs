@@ -2,6 +2,7 @@
 #![allow(dead_code)]
 
 pub mod contract;
+pub mod edges;
 pub mod entry;
 pub mod fill;
 pub mod table;

@@ -58,7 +58,7 @@ from .generation import Completion, Condition, Drawn, Generation, Step, Steer
 from .harvesting import harvest, open_harvest, shards
 from .heads import attention_patterns, composition_scores, copying_scores, head_circuit, head_scores
 from .interventions import Event, Intervention
-from .lenses import direct_logit_attribution, logit_lens
+from .lenses import direct_logit_attribution, logit_lens, patchscope, tuned_lens, tuned_lens_train
 from .model import InterpretableModel, PlannedSite, SiteInfo
 from .patching import activation_patching, causal_tracing, path_patching
 from .probing import ask_probes, das, probe
@@ -143,6 +143,7 @@ __all__ = [
     "memory_used",
     "metrics",
     "open_harvest",
+    "patchscope",
     "path_patching",
     "probe",
     "run_prompts",
@@ -150,6 +151,8 @@ __all__ = [
     "stack",
     "steering_vectors",
     "tools",
+    "tuned_lens",
+    "tuned_lens_train",
     "where",
     "zeros_like",
 ]

@@ -5,7 +5,7 @@ use mlxterp::core::intervention::Intervention;
 use mlxterp::core::model::Model;
 use mlxterp::core::tensor::{self, Array};
 use mlxterp::core::trace::{Trace, subscript};
-use mlxterp::interpretability::lens::{Cell, logit_lens, top_tokens};
+use mlxterp::interpretability::lens::{Cell, LensOptions, logit_lens, top_tokens};
 use mlxterp::{Error, ErrorKind};
 
 type Result<T> = std::result::Result<T, Failure>;
@@ -27,8 +27,11 @@ impl Lens {
 
     /// The likeliest next token if the model stopped after layer 0, 1, and so on.
     pub fn by_layer(&self, prompt: String) -> Result<Vec<Guess>> {
-        let cells = logit_lens(&self.model, &*prompt)?.cells;
-        Ok(cells.iter().filter_map(|layer| layer.last()).map(Guess::of).collect())
+        let seen = logit_lens(&self.model, &*prompt, &LensOptions::default())?;
+        let layers = seen.layers.iter().zip(seen.prompts.iter().flat_map(|reading| &reading.cells));
+        // Before the first layer stands the embedding.
+        let last = layers.filter(|(layer, _)| **layer >= 0).filter_map(|(_, cells)| cells.last()?.top.first());
+        Ok(last.map(Guess::of).collect())
     }
 
     /// What sets the residual stream of `toward` apart from that of `away` after a layer, at a token of each that is

@@ -8,6 +8,7 @@ mod edges;
 mod evaluate;
 mod exact;
 mod graph;
+mod names;
 mod setting;
 mod slopes;
 mod stream;

@@ -91,6 +91,10 @@ enum Command {
     Probe(probe::Probe),
     /// Directions that tell two sets of texts apart, and a prompt steered with them.
     Steer(steer::Steering),
+    /// Learn a tuned lens from texts.
+    TuneLens(lens::TuneLens),
+    /// What the model itself makes of a hidden state that is put into another prompt.
+    Patchscope(lens::PatchscopeCommand),
 }
 
 fn main() -> ExitCode {
@@ -126,6 +130,8 @@ fn run(command: Command) -> Result<()> {
         Command::Harvest(harvest) => harvest.run(),
         Command::Probe(probe) => probe.run(),
         Command::Steer(steer) => steer.run(),
+        Command::TuneLens(tune) => tune.run(),
+        Command::Patchscope(patchscope) => patchscope.run(),
     }
 }
 

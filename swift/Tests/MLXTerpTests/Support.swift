@@ -47,6 +47,9 @@ class HandleTests: XCTestCase {
     }
 
     override func tearDown() {
+        // A queue lets go of a generation a moment after it gave the last token.
+        let end = Date(timeIntervalSinceNow: 5)
+        while Library.liveHandles != before, Date() < end { usleep(1000) }
         XCTAssertEqual(Library.liveHandles, before, "handles were left behind")
     }
 }

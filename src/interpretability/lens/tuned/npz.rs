@@ -11,7 +11,7 @@ use zip::ZipArchive;
 
 use super::TunedLens;
 use super::file::of_pairs;
-use crate::core::tensor::Array;
+use crate::core::tensor::{self, Array};
 use crate::error::{Result, bail, err};
 
 /// More layers than any model has.
@@ -50,9 +50,8 @@ fn member(zip: &mut ZipArchive<BufReader<File>>, name: &str, shape: &[usize]) ->
     if found != shape {
         bail!(Corrupt, "'{name}' has shape {found:?}, its .json says {shape:?}");
     }
-    if npy.order() != Order::C {
-        bail!(Unsupported, "'{name}' is in Fortran's order: save it row by row");
-    }
+    // Column by column is row by row of the transpose.
+    let columns = npy.order() == Order::Fortran;
     let double = match npy.dtype() {
         DType::Plain(t) if t.type_char() == TypeChar::Float && t.size_field() == 4 => false,
         DType::Plain(t) if t.type_char() == TypeChar::Float && t.size_field() == 8 => true,
@@ -63,5 +62,6 @@ fn member(zip: &mut ZipArchive<BufReader<File>>, name: &str, shape: &[usize]) ->
     } else {
         npy.into_vec().map_err(broken)?
     };
-    Array::from_slice(&values, shape)
+    let array = Array::from_slice(&values, shape)?;
+    if columns && shape.len() == 2 { tensor::swap_axes(&array, 0, 1) } else { Ok(array) }
 }
