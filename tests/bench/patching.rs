@@ -9,14 +9,14 @@ use mlxterp::utils::Metric;
 /// Twelve tokens each; the first pair differs from its second token on, the second from its first.
 const PAIRS: [[&str; 2]; 2] = [
     ["The Eiffel Tower in Europe is located in the city of", "The Louvre Museum in Europe is located in the city of"],
-    ["Paris is in France, and the capital of Italy is", "Rome was of Italy: so her capital on France be"],
+    ["Paris is in France, and the capital of Italy is now", "Rome was of Italy: so her capital on France be so"],
 ];
 
 fn bench(c: &mut Criterion) {
     let model =
         Model::load(concat!(env!("CARGO_MANIFEST_DIR"), "/target/models/SmolLM2-135M-Instruct.Q4_1.gguf")).unwrap();
     let metric = || Metric::logit_difference(" Paris", " Rome");
-    for (pair, name) in PAIRS.iter().zip(["one token in common in front", "nothing in common"]) {
+    for (pair, name) in PAIRS.iter().zip(["one token in common in front", "nothing in common in front"]) {
         let [clean, corrupt] = *pair;
         for prompt in pair {
             assert_eq!(model.batch(*prompt).unwrap().width(), 12, "{prompt}");
