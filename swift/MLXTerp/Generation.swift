@@ -59,6 +59,7 @@ public struct GenerationStep: Sendable {
 ///
 /// The work is done away from the caller's thread; cancelling the task ends it between two steps.
 public final class Generation: AsyncSequence, @unchecked Sendable {
+    /// A token that a row drew.
     public typealias Element = GeneratedToken
 
     private let model: InterpretableModel
@@ -169,6 +170,7 @@ public final class Generation: AsyncSequence, @unchecked Sendable {
     public struct AsyncIterator: AsyncIteratorProtocol {
         let generation: Generation
 
+        /// The next token; `nil` when every row has ended. Cancelling the task ends it between two steps.
         public mutating func next() async throws -> GeneratedToken? {
             try Task.checkCancellation()
             let generation = generation

@@ -12,9 +12,12 @@ public struct Metric: Sendable {
         case id(UInt32)
         case text(String)
 
+        /// By its text.
         public init(stringLiteral text: String) { self = .text(text) }
+        /// By its id.
         public init(integerLiteral id: UInt32) { self = .id(id) }
 
+        /// As JSON says it.
         public func encode(to encoder: any Encoder) throws {
             var container = encoder.singleValueContainer()
             switch self {

@@ -56,6 +56,7 @@ public final class Condition: @unchecked Sendable, CustomStringConvertible {
         try Condition(site, direction, threshold, bias, below: true)
     }
 
+    /// In words.
     public var description: String { (try? text { mlxterp_condition_describe(raw, $0) }) ?? "condition" }
 }
 

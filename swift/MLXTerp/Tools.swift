@@ -12,15 +12,22 @@ public enum ToolOption: Encodable, Sendable, ExpressibleByStringLiteral, Express
     case list([ToolOption])
     case object([String: ToolOption])
 
+    /// A text.
     public init(stringLiteral value: String) { self = .text(value) }
+    /// A whole number.
     public init(integerLiteral value: Int) { self = .integer(value) }
+    /// A number.
     public init(floatLiteral value: Double) { self = .number(value) }
+    /// True or false.
     public init(booleanLiteral value: Bool) { self = .flag(value) }
+    /// A list.
     public init(arrayLiteral elements: ToolOption...) { self = .list(elements) }
+    /// An object.
     public init(dictionaryLiteral elements: (String, ToolOption)...) {
         self = .object(Dictionary(elements) { $1 })
     }
 
+    /// As JSON says it.
     public func encode(to encoder: any Encoder) throws {
         var container = encoder.singleValueContainer()
         switch self {
