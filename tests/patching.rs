@@ -7,10 +7,11 @@ use mlxterp::analysis::patching::{
     Align, Component, Direction, Distance, DistanceKind, DistanceOf, Measure, PatchingAxis as Axis, PatchingGrid,
     PatchingOptions, Sharing, activation_patching,
 };
+use mlxterp::core::arch::tape::Index;
 use mlxterp::core::intervention::Intervention;
 use mlxterp::core::model::{LoadOptions, Model};
 use mlxterp::core::tensor;
-use mlxterp::core::trace::Trace;
+use mlxterp::core::trace::{Trace, subscript};
 use mlxterp::utils::Metric;
 
 const CLEAN: [u32; 6] = [1, 5, 9, 2, 8, 30];
@@ -362,4 +363,25 @@ fn the_induction_head_is_found() {
         |component| activation_patching(&model, clean, corrupt, metric(), &PatchingOptions::of(component)).unwrap();
     let (place, share) = find(Component::Z).normalised.largest(1).remove(0);
     assert_eq!((place, share > 0.8), (vec![1, 6], true), "head 6 of layer 1 copies: {share}");
+}
+
+#[test]
+fn cells_of_a_real_models_grid_are_single_runs() {
+    let model = support::smollm2();
+    let clean = "The Eiffel Tower in Europe is located in the city of";
+    let corrupt = "The Louvre Museum in Europe is located in the city of";
+    let metric = || Metric::logit_difference(" Paris", " Rome");
+    let grid = activation_patching(&model, clean, corrupt, metric(), &PatchingOptions::default()).unwrap().raw;
+    let largest = grid.values.iter().fold(0f32, |m, v| m.max(v.abs()));
+    let prepared = metric().prepare(&model, 1).unwrap();
+    let source = model.trace(clean).unwrap();
+    for (layer, position) in [(0, 0), (0, 2), (3, 11), (9, 4), (14, 2), (17, 7), (22, 11), (29, 1), (29, 11)] {
+        let site = format!("layers.{layer}.resid_pre");
+        let value = subscript(&source.get(&site).unwrap(), &[Index::At(0), Index::At(position)]).unwrap();
+        let run = model.trace(corrupt).unwrap();
+        run.set_at(&site, &[Index::At(0), Index::At(position)], &value).unwrap();
+        let alone = prepared.of_trace(&run).unwrap().item().unwrap() as f32;
+        let off = (alone - grid.at(&[layer, position as usize])).abs() / largest;
+        assert!(off < 1e-5, "layer {layer}, position {position}: off by {off:.1e}");
+    }
 }
