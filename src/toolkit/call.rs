@@ -77,16 +77,6 @@ impl<'a> Call<'a> {
         Ok((serde_json::from_value(part(true)).map_err(told)?, serde_json::from_value(part(false)).map_err(told)?))
     }
 
-    /// The options of two structs: those of these names, and all others.
-    pub fn read_apart<A: DeserializeOwned, B: DeserializeOwned>(&self, own: &[&str]) -> Result<(A, B)> {
-        let given = if self.options.is_null() { Value::Object(Default::default()) } else { self.options.clone() };
-        let Value::Object(all) = given else { bail!(InvalidArgument, "options of '{}': not an object", self.name) };
-        let (own, others): (serde_json::Map<_, _>, serde_json::Map<_, _>) =
-            all.into_iter().partition(|(key, _)| own.contains(&key.as_str()));
-        let wrong = |e: serde_json::Error| err!(InvalidArgument, "options of '{}': {e}", self.name);
-        Ok((serde_json::from_value(own.into()).map_err(wrong)?, serde_json::from_value(others.into()).map_err(wrong)?))
-    }
-
     /// An array by name.
     pub fn array(&self, name: &str) -> Option<&Array> {
         self.arrays.iter().find(|(n, _)| n == name).map(|(_, a)| a)

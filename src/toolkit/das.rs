@@ -29,7 +29,7 @@ struct Options {
 }
 
 fn run(model: &Model, call: &mut Call<'_>) -> Result<Box<dyn Finding>> {
-    let (given, options): (Options, DasOptions) = call.read_apart(&["base", "source", "answers"])?;
+    let (given, options): (Options, DasOptions) = call.read_beside(&["base", "source", "answers"])?;
     let trace = call.trace_options();
     Ok(Box::new(das(model, given.base, given.source, &given.answers, &options, &trace, &mut call.progress)?))
 }

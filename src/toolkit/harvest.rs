@@ -44,7 +44,7 @@ struct Options {
 }
 
 fn run(model: &Model, call: &mut Call<'_>) -> Result<Box<dyn Finding>> {
-    let (options, how): (Options, HarvestOptions) = call.read_apart(OWN)?;
+    let (options, how): (Options, HarvestOptions) = call.read_beside(OWN)?;
     let trace = call.trace_options();
     let part = Part { start: options.start.unwrap_or(0), last: options.last.unwrap_or(true) };
     let index = match (options.data, options.documents) {

@@ -50,7 +50,7 @@ enum Label {
 }
 
 fn run(model: &Model, call: &mut Call<'_>) -> Result<Box<dyn Finding>> {
-    let (options, study): (Options, Study) = call.read_apart(OWN)?;
+    let (options, study): (Options, Study) = call.read_beside(OWN)?;
     let labels: Option<Vec<f64>> = options.labels.as_ref().map(|all| {
         let number = |l: &Label| match l {
             Label::Class(c) => f64::from(u8::from(*c)),
